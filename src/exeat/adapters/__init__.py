@@ -1,0 +1,1 @@
+"""Outside systems: notifiers, exporters, key management.  Filled by later issues."""

@@ -1,0 +1,1 @@
+"""Settings, wiring, serve: the one place where adapters meet services."""

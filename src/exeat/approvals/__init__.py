@@ -1,0 +1,1 @@
+"""Requests, quorum, separation of duties; issues grants.  Filled by a later issue."""

@@ -1,0 +1,1 @@
+"""The web console, one file per page.  Filled by a later issue."""

@@ -1,0 +1,88 @@
+"""The PDP's answer, and the closed vocabulary of reasons (POL-3)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    PERMIT = "permit"
+    DENY = "deny"
+
+
+class Reason(StrEnum):
+    """Why.  Closed: a reader may switch on these, and none is ever given a second meaning."""
+
+    PERMITTED = "permitted"
+    """A Cedar permit matched and no forbid did."""
+    LIST_FILTERED = "list_filtered"
+    """A list was asked for; it is answered with what this principal could ever be permitted."""
+    NO_POLICY = "no_policy"
+    """No policy version is in force (POL-1)."""
+    NOT_PERMITTED = "not_permitted"
+    """No permit matched (POL-1)."""
+    FORBIDDEN = "forbidden"
+    """A forbid matched."""
+    POLICY_ERROR = "policy_error"
+    """Cedar reported an error, or no decision: an erroring forbid would be skipped, so this denies."""
+    ARGUMENTS_INVALID = "arguments_invalid"
+    """The arguments do not fit the tool's pinned input schema."""
+    ARGUMENTS_UNTYPED = "arguments_untyped"
+    """A value cannot be encoded as the type that policy was validated against."""
+    ARGUMENT_OVERSIZE = "argument_oversize"
+    """A policy reads an argument whose value is over the cap (POL-9)."""
+    ARGUMENT_NOT_CANONICAL = "argument_not_canonical"
+    """A path, URL, host or address does not plainly denote its canonical form."""
+    AGENT_NOT_ACTIVE = "agent_not_active"
+    """The agent is a draft, suspended or retired."""
+    AGENT_EXPIRED = "agent_expired"
+    """The agent's end date has passed."""
+    OWNER_NOT_LIVE = "owner_not_live"
+    """Neither owner nor deputy is a live person (REG-2)."""
+    SCOPE_NOT_ACCEPTED = "scope_not_accepted"
+    """The owner has not accepted the scope as it now stands (REG-9)."""
+    OUT_OF_SCOPE = "out_of_scope"
+    """The action is outside the scope that the owner accepted (REG-9)."""
+    USER_NOT_LIVE = "user_not_live"
+    """The user for whom the agent acts is not a live person."""
+    SERVER_NOT_ACTIVE = "server_not_active"
+    """The server is suspended."""
+    ACTION_UNKNOWN = "action_unknown"
+    """No such tool, prompt or resource for this principal; hidden ones answer the same (GW-8)."""
+    METHOD_UNKNOWN = "method_unknown"
+    """An MCP method that exeat does not know and the server is not registered to allow (GW-7)."""
+    DEFINITION_CHANGED = "definition_changed"
+    """The tool's definition is not the one that was pinned (REG-6)."""
+    DEFINITION_UNPINNED = "definition_unpinned"
+    """The tool was never pinned: a person has not seen its definition yet (REG-6)."""
+    STATE_STALE = "state_stale"
+    """The snapshot of registry and policy is older than its limit."""
+    CLOCK_BACKWARDS = "clock_backwards"
+    """The clock runs behind the ledger's high-water mark and the decision depends on time (EVD-9)."""
+    REQUEST_STATE_INVALID = "request_state_invalid"
+    """A retry's requestState is not one that was sealed for this very call."""
+    DENIALS_CAPPED = "denials_capped"
+    """Too many denials in this run; details are withheld so that they are no oracle (GW-8)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One verdict with all that its record needs.
+
+    ``policies``: ids of the determining policies, sorted.  ``bundle``: digest of the policy version
+    in force, empty if none.  ``input_digest``: SHA-256 over everything the PDP saw, in hex.
+    ``remedy``: what would make it permissible, fit for the agent's eyes.  ``detail``: for the
+    operator only; never sent to the agent.
+    """
+
+    verdict: Verdict
+    reason: Reason
+    policies: tuple[str, ...] = ()
+    bundle: str = ""
+    input_digest: str = ""
+    remedy: str = ""
+    detail: str = ""
+    obligations: tuple[str, ...] = ()
+
+    @property
+    def permitted(self) -> bool:
+        return self.verdict is Verdict.PERMIT

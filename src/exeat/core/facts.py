@@ -1,0 +1,170 @@
+"""The facts that a decision reads: frozen, loaded once per snapshot, never edited.
+
+The registry's store builds them; the gateway's information point (PIP) hands them to the PDP.
+Times are integer nanoseconds since the Unix epoch (UTC).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
+
+
+class Lifecycle(StrEnum):
+    DRAFT = "draft"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    RETIRED = "retired"
+
+
+class Effect(StrEnum):
+    """What calling a tool does to the world; ``EXECUTE`` is the cautious value of an unknown."""
+
+    READ = "read"
+    WRITE = "write"
+    DELETE = "delete"
+    EXECUTE = "execute"
+    SEND = "send"
+    PAY = "pay"
+
+
+class Sink(StrEnum):
+    """Who could see what is passed to a tool; ``EXTERNAL`` is the cautious value of an unknown."""
+
+    PRIVATE = "private"
+    INTERNAL = "internal"
+    EXTERNAL = "external"
+    PUBLIC = "public"
+
+
+class PinState(StrEnum):
+    PINNED = "pinned"
+    """A person confirmed exactly this definition."""
+    NEW = "new"
+    """Seen at the server, never confirmed."""
+    CHANGED = "changed"
+    """Confirmed once; the server now shows another definition."""
+
+
+@dataclass(frozen=True, slots=True)
+class PersonFacts:
+    id: PersonId
+    live: bool
+    roles: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeFacts:
+    """What the owner was asked to accept, and what was accepted (REG-9).
+
+    ``accepted`` is the digest that the owner accepted, or empty; it counts only if equal to
+    ``digest``.  ``acceptance`` names the event of acceptance.  ``servers`` and ``effects`` bound
+    every action of the agent, whatever policy says.  ``actions`` bounds tools further when it is
+    not empty: exact action ids.
+    """
+
+    digest: Digest
+    accepted: str
+    acceptance: str
+    servers: frozenset[ServerId]
+    effects: frozenset[Effect]
+    actions: frozenset[ActionId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFacts:
+    id: AgentId
+    revision: int
+    lifecycle: Lifecycle
+    owner: PersonId
+    owner_live: bool
+    deputy: PersonId
+    deputy_live: bool
+    sponsor: PersonId
+    ends_at: int
+    scope: ScopeFacts
+    groups: frozenset[str] = frozenset()
+    environment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """``extra_methods``: MCP methods beyond the known ones that its registration allows (GW-7)."""
+
+    id: ServerId
+    revision: int
+    active: bool
+    owner: PersonId
+    trust: int
+    extra_methods: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFacts:
+    """A tool as pinned.  ``definition``: the pinned definition as the server wrote it.
+
+    ``pin`` is the digest of the confirmed definition, empty if none was ever confirmed.
+    ``profile_confirmed`` False means the cautious profile stands (EXECUTE, EXTERNAL, irreversible).
+    """
+
+    server: ServerId
+    name: str
+    action: ActionId
+    pin: str
+    state: PinState
+    definition: Mapping[str, Any] = field(compare=False)
+    effect: Effect = Effect.EXECUTE
+    sink: Sink = Sink.EXTERNAL
+    reversible: bool = False
+    profile_confirmed: bool = False
+
+    @property
+    def input_schema(self) -> Mapping[str, Any]:
+        schema = self.definition.get("inputSchema")
+        return schema if isinstance(schema, Mapping) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialFacts:
+    """A bearer key of an agent.  ``id`` is public; the key itself is stored only as SHA-256."""
+
+    id: str
+    agent: AgentId
+    user: PersonId | None
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersionFacts:
+    """The policy version in force: who wrote it, who approved it, why.  ``files``: name → Cedar text."""
+
+    digest: Digest
+    number: int
+    author: PersonId
+    approver: PersonId
+    reason: str
+    files: Mapping[str, str] = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole state that decisions read, behind one reference; swapped whole, never edited.
+
+    ``epoch`` grows with every change of registry or policy.
+    """
+
+    epoch: int
+    agents: Mapping[AgentId, AgentFacts]
+    people: Mapping[PersonId, PersonFacts]
+    servers: Mapping[ServerId, ServerFacts]
+    tools: Mapping[ActionId, ToolFacts]
+    credentials: Mapping[bytes, CredentialFacts]
+    """SHA-256 (32 bytes) of the key → credential."""
+    policy: PolicyVersionFacts | None
+
+
+def tool_action(server: str, tool: str) -> ActionId:
+    """The Cedar action id of a tool: ``server/tool``.  Server ids hold no slash, so it is injective."""
+    return ActionId(f"{server}/{tool}")

@@ -1,0 +1,19 @@
+"""Expected sizes and times, with their units in their names.  Settings may change the defaults."""
+
+from typing import Final
+
+REQUEST_BODY_MAX_BYTES: Final = 4 * 1024 * 1024
+HEADER_BLOCK_MAX_BYTES: Final = 32 * 1024
+HEADER_LINES_MAX: Final = 100
+JSON_DEPTH_MAX: Final = 64
+RESULT_BUFFER_BYTES: Final = 256 * 1024
+LIST_RESULT_MAX_BYTES: Final = 16 * 1024 * 1024
+POLICY_STRING_MAX_BYTES: Final = 8 * 1024
+HEAD_TIME_MAX_S: Final = 10.0
+BODY_TIME_MAX_S: Final = 30.0
+IDLE_TIME_MAX_S: Final = 75.0
+UPSTREAM_CONNECT_MAX_S: Final = 5.0
+UPSTREAM_ANSWER_MAX_S: Final = 300.0
+SNAPSHOT_POLL_S: Final = 0.25
+SNAPSHOT_AGE_MAX_S: Final = 5.0
+REQUEST_STATE_LIFE_S: Final = 600

@@ -1,0 +1,42 @@
+"""What the PDP is asked: principal, action, resource, context (Cedar's PARC)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from exeat.core.facts import AgentFacts, PersonFacts, ServerFacts, ToolFacts
+from exeat.core.ids import ActionId
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who acts, for whom, by which credential (its public id)."""
+
+    agent: AgentFacts
+    user: PersonFacts | None
+    credential: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRequest:
+    """One action, before it happens, with every fact that the decision may read.
+
+    ``method``: the MCP method.  ``action``: ``server/tool`` for tools/call, else the method.
+    ``target``: tool or prompt name, resource URI, or empty.  ``tool``: the registered tool, None if
+    the method is not tools/call or no such tool is registered.  ``observed_pin``: digest of the
+    definition last seen at the server, empty if it was not seen.  ``arguments``: decoded JSON
+    (str, int, Decimal, bool, None, list, dict) as it will be forwarded; for methods other than
+    tools/call the params without ``_meta``.  ``now``: nanoseconds since the epoch.
+    ``clock_trusted``: False when time runs behind the ledger's high-water mark (EVD-9).
+    """
+
+    caller: Caller
+    method: str
+    action: ActionId
+    server: ServerFacts
+    target: str
+    tool: ToolFacts | None
+    observed_pin: str
+    arguments: Mapping[str, Any]
+    now: int
+    clock_trusted: bool = True

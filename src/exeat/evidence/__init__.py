@@ -1,0 +1,1 @@
+"""The ledger, its Merkle tree, checkpoints, verification and audit."""

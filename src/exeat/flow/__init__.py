@@ -1,0 +1,1 @@
+"""Labels, provenance and runs; pure.  Filled by a later issue."""

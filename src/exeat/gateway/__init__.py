@@ -1,0 +1,1 @@
+"""The policy enforcement point (PEP): edge, inbound ladder, pipeline, upstreams."""

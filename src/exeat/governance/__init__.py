@@ -1,0 +1,1 @@
+"""Verbs that span domains: the three answers about an agent."""

@@ -1,0 +1,1 @@
+"""Authentication of agent, user and workload: credential in, Caller out."""

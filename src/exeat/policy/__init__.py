@@ -1,0 +1,1 @@
+"""The policy decision point (PDP): Cedar, schemas from tools, slices, cases."""

@@ -1,0 +1,1 @@
+"""Agents, people, servers, tools and their pins; the lifecycle machine."""

@@ -1,0 +1,1 @@
+"""Every table and all SQL; one file per domain; SQLite and PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Manners that api and console share.  Filled by a later issue."""
