@@ -101,6 +101,34 @@ class ServerFacts:
     extra_methods: frozenset[str] = frozenset()
 
 
+class Transport(StrEnum):
+    HTTP = "http"
+    STDIO = "stdio"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    """How to reach a server.  Holds names of secrets, never secrets.
+
+    HTTP: ``url``, and ``headers_from``: header name → name of the environment variable of the
+    gateway that holds its value.  stdio: ``command`` (argv), ``env`` (plain values),
+    ``env_from`` (names of the gateway's environment variables that are handed down), ``cwd``,
+    ``run_as`` (user name or uid; empty = the gateway's own).  ``shared``: a person confirmed that the
+    server keeps no state between callers, so one process may serve all principals (GW-12).
+    """
+
+    id: ServerId
+    transport: Transport
+    url: str = ""
+    headers_from: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    env_from: tuple[str, ...] = ()
+    cwd: str = ""
+    run_as: str = ""
+    shared: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class ToolFacts:
     """A tool as pinned.  ``definition``: the pinned definition as the server wrote it.
@@ -159,6 +187,7 @@ class Snapshot:
     agents: Mapping[AgentId, AgentFacts]
     people: Mapping[PersonId, PersonFacts]
     servers: Mapping[ServerId, ServerFacts]
+    specs: Mapping[ServerId, ServerSpec]
     tools: Mapping[ActionId, ToolFacts]
     credentials: Mapping[bytes, CredentialFacts]
     """SHA-256 (32 bytes) of the key → credential."""
