@@ -1,0 +1,362 @@
+"""The HTTP edge: bytes on a connection to one request at a time, answers in the order of requests.
+
+GW-14: one request is in flight per connection; what a client pipelines waits in a bounded buffer,
+so answers can never overtake each other.  Limits stand for head, body, idle time and sizes; a
+server-wide sweep enforces them, so that no request pays for a timer.
+"""
+
+import asyncio
+from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final, Protocol
+
+from exeat.core.limits import HEADER_BLOCK_MAX_BYTES
+from exeat.gateway.http1 import (
+    BadChunk,
+    BadHead,
+    ChunkedDecoder,
+    HeadCache,
+    RequestHead,
+    parse_request_head,
+)
+
+SWEEP_S: Final = 0.5
+PIPELINED_MAX_BYTES: Final = 64 * 1024
+_NEVER: Final = float("inf")
+_STATUS: Final = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
+    for status in HTTPStatus
+}
+
+
+class Exchange(Protocol):
+    """What answers one request; told when the client is gone or slow."""
+
+    def client_gone(self) -> None: ...
+
+    def client_slow(self) -> None: ...
+
+    def client_ready(self) -> None: ...
+
+
+class EdgeLimits(Protocol):
+    """Times in seconds, sizes in bytes."""
+
+    @property
+    def head_time_max_s(self) -> float: ...
+    @property
+    def body_time_max_s(self) -> float: ...
+    @property
+    def idle_time_max_s(self) -> float: ...
+    @property
+    def request_body_max_bytes(self) -> int: ...
+    @property
+    def connections_max(self) -> int: ...
+
+
+Dispatch = Callable[["Connection", RequestHead, bytes], "Exchange | None"]
+
+
+class Edge:
+    """All client connections of one listener."""
+
+    def __init__(
+        self, dispatch: Dispatch, limits: EdgeLimits, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.dispatch = dispatch
+        self.limits = limits
+        self.loop = loop
+        self.connections: set[Connection] = set()
+        self.parse = HeadCache(parse_request_head)
+        self.draining = False
+        self.refused = 0
+        self.now = loop.time()
+        self.date = b""
+        self._timer: asyncio.TimerHandle | None = None
+        self._sweep()
+
+    def __call__(self) -> "Connection":
+        return Connection(self)
+
+    def _sweep(self) -> None:
+        self.now = now = self.loop.time()
+        self.date = b"date: " + formatdate(usegmt=True).encode("ascii") + b"\r\n"
+        for connection in [c for c in self.connections if c.deadline < now]:
+            connection.timed_out()
+        self._timer = self.loop.call_later(SWEEP_S, self._sweep)
+
+    def drain(self) -> None:
+        """Take no new request; close idle connections; answers under way go on."""
+        self.draining = True
+        for connection in list(self.connections):
+            if connection.idle:
+                connection.close()
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for connection in list(self.connections):
+            connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    """One client connection.  ``exchange`` is what answers the request in flight, if any."""
+
+    __slots__ = (
+        "_body", "_buffer", "_chunked", "_closing", "_edge", "_fresh", "_head", "_keep", "_need", "_paused",
+        "_streaming", "_transport", "_writing", "busy", "deadline", "exchange",
+    )  # fmt: skip
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._head: RequestHead | None = None
+        self._need = 0
+        self._body: list[bytes] = []
+        self._chunked: ChunkedDecoder | None = None
+        self._paused = False
+        self._streaming = False
+        self._keep = True
+        self._closing = False
+        self._fresh = True
+        self._writing = True
+        self.busy = False
+        self.exchange: Exchange | None = None
+        self.deadline = _NEVER
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")  # noqa: S101
+        self._transport = transport  # type: ignore[assignment]
+        edge = self._edge
+        if len(edge.connections) >= edge.limits.connections_max or edge.draining:
+            edge.refused += 1
+            self._keep = False
+            self.plain(503, "too many connections; try again later")
+            return
+        edge.connections.add(self)
+        self.deadline = edge.loop.time() + edge.limits.head_time_max_s
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._edge.connections.discard(self)
+        self._transport = None
+        self.deadline = _NEVER
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._writing = False
+        if self.exchange is not None:
+            self.exchange.client_slow()
+
+    def resume_writing(self) -> None:
+        self._writing = True
+        if self.exchange is not None:
+            self.exchange.client_ready()
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        if self.busy:
+            self._buffer += data
+            if len(self._buffer) > PIPELINED_MAX_BYTES and not self._paused and self._transport:
+                self._paused = True
+                self._transport.pause_reading()
+            return
+        if self._head is not None:
+            self._take_body(data)
+            return
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        self._take_head(data)
+
+    # ---- reading
+
+    def _take_head(self, data: bytes) -> None:
+        edge = self._edge
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self._partial_head(data)
+            return
+        try:
+            head = edge.parse(data[:end])
+            if head.length > edge.limits.request_body_max_bytes:
+                raise BadHead(
+                    f"the body is larger than {edge.limits.request_body_max_bytes} bytes", 413
+                )
+        except BadHead as refusal:
+            self.refuse(refusal.status, str(refusal))
+            return
+        self._keep = head.keep_alive
+        length = head.length
+        have = len(data) - end - 4
+        if length >= 0 and have >= length:  # the whole request is here: the hot path
+            stop = end + 4 + length
+            if have > length:
+                self._buffer = data[stop:]
+            self._dispatch(head, data[end + 4 : stop])
+            return
+        self._head = head
+        self.deadline = edge.loop.time() + edge.limits.body_time_max_s
+        if head.expects_continue and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if length < 0:
+            self._chunked = ChunkedDecoder(strict=True)
+        self._need = length if length >= 0 else edge.limits.request_body_max_bytes
+        if have:
+            self._take_body(data[end + 4 :])
+
+    def _partial_head(self, data: bytes) -> None:
+        if len(data) > HEADER_BLOCK_MAX_BYTES:
+            self.refuse(431, "header block too large")
+            return
+        if self._fresh or not self._buffer:
+            self._fresh = False
+            self.deadline = self._edge.loop.time() + self._edge.limits.head_time_max_s
+        if b"\n\n" in data or b"\n\r\n" in data.replace(b"\r\n", b""):
+            self.refuse(400, "bare LF")
+            return
+        self._buffer = data
+
+    def _take_body(self, data: bytes) -> None:
+        head = self._head
+        assert head is not None  # noqa: S101
+        decoder = self._chunked
+        if decoder is not None:
+            try:
+                data = decoder.feed(data)
+            except BadChunk as broken:
+                self.refuse(400, str(broken))
+                return
+        surplus = b""
+        if decoder is None and len(data) > self._need:
+            data, surplus = data[: self._need], data[self._need :]
+        self._need -= len(data)
+        if self._need < 0:
+            self.refuse(413, "the body is too large")
+            return
+        self._body.append(data)
+        if decoder is None and self._need:
+            return
+        if decoder is not None:
+            if not decoder.done:
+                return
+            surplus = decoder.surplus
+        body = b"".join(self._body)
+        self._body = []
+        self._head = self._chunked = None
+        self._buffer = surplus
+        self._dispatch(head, body)
+
+    def _dispatch(self, head: RequestHead, body: bytes) -> None:
+        self.busy = True
+        self._fresh = True
+        self.deadline = _NEVER
+        exchange = self._edge.dispatch(self, head, body)
+        if exchange is not None and self.busy:
+            self.exchange = exchange
+
+    # ---- answering
+
+    @property
+    def idle(self) -> bool:
+        return not self.busy and self._head is None
+
+    @property
+    def open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def writable(self) -> bool:
+        """False while the client reads slower than we write."""
+        return self._writing
+
+    def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
+        """One whole answer.  ``extra``: complete header lines, each ending in CRLF."""
+        transport = self._transport
+        if transport is not None:
+            closing = b"" if self._keep and not self._edge.draining else b"connection: close\r\n"
+            kind = b"content-type: %b\r\n" % content_type if content_type else b""
+            transport.write(
+                b"%b%b%b%b%bcontent-length: %d\r\n\r\n%b"
+                % (_STATUS[status], self._edge.date, kind, extra, closing, len(body), body)
+            )
+        self._done()
+
+    def start(self, status: int, content_type: bytes, extra: bytes = b"") -> None:
+        """The head of an answer whose body follows in pieces (chunked)."""
+        self._streaming = True
+        if self._transport is not None:
+            closing = b"" if self._keep else b"connection: close\r\n"
+            self._transport.write(
+                b"%b%bcontent-type: %b\r\n%b%btransfer-encoding: chunked\r\n\r\n"
+                % (_STATUS[status], self._edge.date, content_type, extra, closing)
+            )
+
+    def piece(self, data: bytes) -> None:
+        if data and self._transport is not None:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def finish(self) -> None:
+        if self._transport is not None:
+            self._transport.write(b"0\r\n\r\n")
+        self._done()
+
+    def plain(self, status: int, text: str, extra: bytes = b"") -> None:
+        self.respond(status, b"text/plain; charset=utf-8", text.encode() + b"\n", extra)
+
+    def refuse(self, status: int, text: str) -> None:
+        """Answer and close: after a malformed request nothing on the connection can be trusted."""
+        self._edge.refused += 1
+        self._keep = False
+        self._buffer = b""
+        self._head = None
+        self.plain(status, text)
+
+    def abort(self) -> None:
+        """Cut the connection: an answer under way can no longer be completed truthfully."""
+        self.exchange = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def timed_out(self) -> None:
+        if self.idle and not self._buffer:
+            self.close()
+        else:
+            self.refuse(408, "the request did not arrive in time")
+
+    def _done(self) -> None:
+        self.busy = self._streaming = False
+        self.exchange = None
+        transport = self._transport
+        if transport is None:
+            return
+        if not self._keep or self._edge.draining:
+            self._closing = True
+            transport.close()
+            self.deadline = self._edge.now + 5
+            return
+        limits = self._edge.limits
+        self.deadline = self._edge.now + limits.idle_time_max_s
+        if self._paused:
+            self._paused = False
+            transport.resume_reading()
+        if self._buffer:
+            self._edge.loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        if not self.busy and self._buffer and self.open:
+            data, self._buffer = self._buffer, b""
+            self._take_head(data)

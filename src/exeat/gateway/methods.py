@@ -1,0 +1,78 @@
+"""The MCP methods that exeat knows, and what each is to a gateway (mcp.md; MCP 2025-11-25, 2026-07-28)."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+
+class Era(StrEnum):
+    LEGACY = "legacy"
+    MODERN = "modern"
+
+
+MODERN_VERSIONS: Final = ("2026-07-28",)
+LEGACY_VERSIONS: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
+LEGACY_LATEST: Final = LEGACY_VERSIONS[-1]
+LEGACY_DEFAULT: Final = "2025-03-26"
+"""What an absent MCP-Protocol-Version header means (2025-11-25, Transports)."""
+
+META_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
+META_CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"
+META_CLIENT: Final = "io.modelcontextprotocol/clientInfo"
+META_LOG_LEVEL: Final = "io.modelcontextprotocol/logLevel"
+META_SUBSCRIPTION: Final = "io.modelcontextprotocol/subscriptionId"
+META_FORWARDED: Final = frozenset(
+    {"progressToken", META_LOG_LEVEL, "traceparent", "tracestate", "baggage"}
+)
+"""``params._meta`` members that go upstream beside the envelope; anything else stays here."""
+
+NAME_KEY: Final[Mapping[str, str]] = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+}
+"""Method → the parameter that Mcp-Name mirrors (2026-07-28, Transports)."""
+
+TARGET_KEY: Final[Mapping[str, str]] = {
+    **NAME_KEY,
+    "resources/subscribe": "uri",
+    "resources/unsubscribe": "uri",
+}
+LIST_KEY: Final[Mapping[str, str]] = {
+    "tools/list": "tools",
+    "prompts/list": "prompts",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+}
+_BOTH: Final = frozenset({*NAME_KEY, *LIST_KEY, "completion/complete"})
+CLIENT_METHODS: Final[Mapping[Era, frozenset[str]]] = {
+    Era.LEGACY: _BOTH
+    | {"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"},
+    Era.MODERN: _BOTH | {"server/discover", "subscriptions/listen"},
+}
+SERVER_METHODS: Final = frozenset({"sampling/createMessage", "elicitation/create", "roots/list"})
+"""What a server asks of a client: egress towards a model or a person, decided like any action."""
+
+SERVER_NOTIFICATIONS: Final = frozenset(
+    {
+        "notifications/cancelled",
+        "notifications/elicitation/complete",
+        "notifications/message",
+        "notifications/progress",
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+        "notifications/resources/updated",
+        "notifications/subscriptions/acknowledged",
+        "notifications/tools/list_changed",
+    }
+)
+CLIENT_NOTIFICATIONS: Final = frozenset(
+    {
+        "notifications/cancelled",
+        "notifications/initialized",
+        "notifications/progress",
+        "notifications/roots/list_changed",
+    }
+)
+RETRYABLE_WITH_INPUT: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
+"""Methods whose modern result may be ``input_required`` (SEP-2322)."""
