@@ -1,5 +1,8 @@
 """Binds tests to REQUIREMENTS and runs async tests on asyncio."""
 
+import os
+from collections.abc import Generator
+
 import pytest
 from requirements import KEPT
 
@@ -18,3 +21,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With EXEAT_NO_SKIPS=1 (CI) a skipped test is a failed one, so that nothing passes unseen."""
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if (
+        report.skipped
+        and os.environ.get("EXEAT_NO_SKIPS") == "1"
+        and not hasattr(report, "wasxfail")
+    ):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"EXEAT_NO_SKIPS=1 allows no skip: {reason}"

@@ -1,0 +1,56 @@
+# exeat.  `make demo` shows it at work; `make test` runs the tests.  Both install what they need.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format conformance bench docs fuzz kills lock clean
+SHELL := /bin/bash
+export PYTHON
+BIN := .venv/bin
+READY := .venv/.stamp
+BENCH_ARGS ?=
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+
+$(READY): pyproject.toml requirements.lock scripts/bootstrap.sh
+	@bash scripts/bootstrap.sh
+
+demo: $(READY) ## run the whole story against real MCP servers; checks itself (under a minute)
+	@$(BIN)/python demo/run.py
+
+test: $(READY) ## run the tests
+	@$(BIN)/python -m pytest
+
+check: $(READY) ## lint, format, types, floors
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY) ## rewrite the sources in the project's format
+	@$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format .
+
+conformance: $(READY) ## official MCP suite: directly and through the gateway (needs npm)
+	@$(BIN)/python tests/conformance/run.py
+
+bench: $(READY) ## measure exeat against nginx, FastMCP and mcp-proxy; BENCH_ARGS="--quick"
+	@$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+docs: .tools/docs/.stamp ## build the documentation into out/site
+	@NO_MKDOCS_2_WARNING=1 .tools/docs/bin/mkdocs build --quiet --strict --site-dir out/site && echo "out/site/index.html"
+
+.tools/docs/.stamp: $(READY) requirements-dev.lock
+	@$(BIN)/python -m venv --clear .tools/docs
+	@$(BIN)/uv pip sync --quiet --python .tools/docs/bin/python --require-hashes requirements-dev.lock
+	@touch $@
+
+fuzz: $(READY) ## the property tests with many more examples
+	@PYTHONPATH=scripts $(BIN)/python -m pytest -p fuzz_profile tests/property tests/fuzz
+
+kills: $(READY) ## kill the gateway at every point, recover, and compare with the record
+	@EXEAT_KILLS=many $(BIN)/python -m pytest tests/faults
+
+lock: $(READY) ## rewrite requirements.lock and requirements-dev.lock
+	@bash scripts/lock.sh
+
+clean: ## remove everything that make created
+	rm -rf .venv .tools out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
