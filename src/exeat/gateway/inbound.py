@@ -103,7 +103,9 @@ def read_post(head: RequestHead, body: bytes) -> Message | Rejection:
         return Rejection(400, PARSE_ERROR, f"Parse error: {broken}")
     if type(message) is not dict:
         return Rejection(
-            400, INVALID_REQUEST, "The body must be a single JSON-RPC message; batches are not served"
+            400,
+            INVALID_REQUEST,
+            "The body must be a single JSON-RPC message; batches are not served",
         )
     if message.get("jsonrpc") != "2.0":
         return Rejection(400, INVALID_REQUEST, 'The member "jsonrpc" must be "2.0"')
@@ -220,7 +222,10 @@ def _check_modern(
     fields = head.fields
     if head.routing_repeated:
         return Rejection(
-            400, HEADER_MISMATCH, f"{head.routing_repeated} header appears more than once", request_id
+            400,
+            HEADER_MISMATCH,
+            f"{head.routing_repeated} header appears more than once",
+            request_id,
         )
     missing = [key for key in (META_VERSION, META_CAPABILITIES) if key not in meta]
     if missing:
@@ -237,7 +242,10 @@ def _check_modern(
         )
     if fields.get("mcp-method") != method:
         return Rejection(
-            400, HEADER_MISMATCH, "mcp-method header does not match the request's method", request_id
+            400,
+            HEADER_MISMATCH,
+            "mcp-method header does not match the request's method",
+            request_id,
         )
     key = NAME_KEY.get(method)
     if key is not None:

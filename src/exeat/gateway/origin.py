@@ -47,7 +47,8 @@ class Origin:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Invalid(
-                f"{url!r} is not an http(s) URL", remedy="use a URL such as http://127.0.0.1:9000/mcp"
+                f"{url!r} is not an http(s) URL",
+                remedy="use a URL such as http://127.0.0.1:9000/mcp",
             )
         self.url = url
         self.host = parts.hostname
