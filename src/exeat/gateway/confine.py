@@ -205,8 +205,8 @@ def become(uid: int, gid: int, groups: list[int]) -> None:
         os.setgroups(groups)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
-    except OSError as error:
-        raise CannotConfine(f"cannot become uid {uid}: {error.strerror}") from None
+    except (OSError, OverflowError) as error:
+        raise CannotConfine(f"cannot become uid {uid}: {error}") from None
 
 
 def _run(plan: dict[str, Any], command: list[str]) -> NoReturn:
