@@ -1,0 +1,156 @@
+"""From a policy version and the registry's facts to a PDP.
+
+Never raises for a version that was accepted earlier.  A permit that no longer means what it says is
+dropped; a forbid loses its conditions and so denies all that its scope covers; both are findings.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from exeat.core.facts import AgentFacts, PersonFacts, PolicyVersionFacts, ServerFacts, ToolFacts
+from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
+from exeat.policy.arguments import ToolArguments
+from exeat.policy.decide import Pdp
+from exeat.policy.model import Finding, Policy, Statement
+from exeat.policy.slices import Index
+from exeat.policy.source import locate, split
+from exeat.policy.tree import Unreadable, read
+from exeat.policy.validate import Problem, Validator
+from exeat.policy.world import World
+
+
+class Bundle(Pdp):
+    """A PDP with what the next compilation may reuse."""
+
+    parsed: Mapping[Statement, Policy]
+    validated: Mapping[tuple[str, str], tuple[str, ...]]
+    version: PolicyVersionFacts | None
+
+
+def compile_bundle(  # noqa: PLR0913 -- the registry's maps, each by its name
+    policy: PolicyVersionFacts | None,
+    tools: Mapping[ActionId, ToolFacts],
+    servers: Mapping[ServerId, ServerFacts],
+    *,
+    agents: Mapping[AgentId, AgentFacts] | None = None,
+    people: Mapping[PersonId, PersonFacts] | None = None,
+    previous: Pdp | None = None,
+) -> Pdp:
+    """Build the PDP of one policy version over one registry state.
+
+    ``previous``: the PDP before; what did not change is taken over.  ``agents`` is accepted for
+    callers that hand over a snapshot; decisions take the agent from the request.
+    """
+    before = previous if isinstance(previous, Bundle) else None
+    world = World(tools, servers, _arguments(tools, before))
+    parsed: dict[Statement, Policy] = {}
+    findings: list[Finding] = []
+    if policy is not None:
+        _parse(policy, before, parsed, findings)
+    broken = (
+        f"policy version {policy.number} cannot be read: {findings[0]}"
+        if policy and findings
+        else ""
+    )
+    kept, validated = _sound(list(parsed.values()), world, before, findings)
+    bundle = Bundle(
+        Index(kept),
+        world,
+        people or {},
+        digest=policy.digest if policy is not None else "",
+        findings=tuple(sorted(findings)),
+        broken=broken,
+    )
+    bundle.parsed, bundle.validated, bundle.version = parsed, validated, policy
+    return bundle
+
+
+def _arguments(
+    tools: Mapping[ActionId, ToolFacts], before: Bundle | None
+) -> dict[str, ToolArguments]:
+    """Argument checks by action, taken over where the tool's definition or pin is the same."""
+    found: dict[str, ToolArguments] = {}
+    for action, tool in tools.items():
+        old = before.world.tools.get(action) if before is not None else None
+        same = old is not None and (
+            old.definition is tool.definition or (tool.pin != "" and old.pin == tool.pin)
+        )
+        if before is not None and same:
+            found[action] = before.world.arguments[action]
+        else:
+            found[action] = ToolArguments(tool.input_schema)
+    return found
+
+
+def _parse(
+    version: PolicyVersionFacts,
+    before: Bundle | None,
+    parsed: dict[Statement, Policy],
+    findings: list[Finding],
+) -> None:
+    known = before.parsed if before is not None else {}
+    for file in sorted(version.files):
+        for part in split(file, version.files[file]):
+            if isinstance(part, Finding):
+                findings.append(part)
+                continue
+            found = known.get(part)
+            try:
+                parsed[part] = found if found is not None else _named(read(part))
+            except Unreadable as error:
+                findings.append(
+                    Finding(
+                        file,
+                        part.line,
+                        part.column,
+                        "",
+                        f"This is not a policy: {error}.",
+                        "Correct it.",
+                    )
+                )
+
+
+def _named(policy: Policy) -> Policy:
+    """A policy without ``@id`` is named by its place, so that a decision can still name it."""
+    place = f"{policy.source.file}:{policy.source.line}"
+    return policy if policy.id else replace(policy, id=place)
+
+
+def _sound(
+    policies: list[Policy], world: World, before: Bundle | None, findings: list[Finding]
+) -> tuple[list[Policy], Mapping[tuple[str, str], tuple[str, ...]]]:
+    validator = Validator(world, before.validated if before is not None else None)
+    kept: list[Policy] = []
+    for policy, problems in zip(policies, validator.problems(policies), strict=True):
+        if not problems:
+            kept.append(policy)
+            continue
+        findings.append(_finding(policy, problems[0]))
+        if not policy.permit:
+            kept.append(_unconditional(policy))
+    return kept, validator.kept
+
+
+def _finding(policy: Policy, problem: Problem) -> Finding:
+    what = "now denies all that its scope covers" if not policy.permit else "no longer permits"
+    line, column = locate(policy.source, problem[2])
+    return Finding(
+        policy.source.file,
+        line,
+        column,
+        policy.id,
+        f"{problem[0]}  The {'permit' if policy.permit else 'forbid'} {what}.",
+        problem[1],
+    )
+
+
+def _unconditional(policy: Policy) -> Policy:
+    """A forbid without its conditions: it denies all that its scope covers."""
+    return replace(
+        policy,
+        conditional=False,
+        values=frozenset(),
+        presence=frozenset(),
+        matches=frozenset(),
+        source=replace(policy.source, text=policy.bare),
+    )

@@ -1,0 +1,466 @@
+"""The PDP: every fact of one action in, one verdict out (POL-1, POL-2, POL-3).
+
+Pure: no clock, no I/O, no randomness.  Total: ``decide`` never raises; whatever goes wrong is a
+denial that names its cause.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import cedarpy
+
+from exeat.core.decision import Decision, Reason, Verdict
+from exeat.core.facts import AgentFacts, PersonFacts, ServerFacts, ToolFacts
+from exeat.core.ids import ActionId, PersonId
+from exeat.core.request import AccessRequest, Caller
+from exeat.policy.canonical import NotCanonical, uri
+from exeat.policy.encode import Refused, check_size, extension
+from exeat.policy.facts import (
+    CANONICAL,
+    action_entities,
+    input_digest,
+    principal_entities,
+    reference,
+    resource_entities,
+    resource_uid,
+    standing_digest,
+)
+from exeat.policy.inputs import ArgumentEncoder
+from exeat.policy.methods import ANY_METHOD, LIST_METHODS, METHODS, resource_type
+from exeat.policy.model import Finding, Policy
+from exeat.policy.preconditions import (
+    REMEDIES,
+    known,
+    pinned,
+    principal,
+    unmet,
+    within,
+)
+from exeat.policy.slices import Index, Recent, Slice, could_lie, text_of
+from exeat.policy.world import World, tool_ancestors
+
+ROUTES_MAX: Final = 16_384
+SLICES_MAX: Final = 4_096
+TARGETS_MAX: Final = 4_096
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ALLOW_ALL: Final = "permit(principal, action, resource);"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What Cedar said."""
+
+    reason: Reason
+    policies: tuple[str, ...] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request in Cedar's terms."""
+
+    principal: Mapping[str, str]
+    action: Mapping[str, str]
+    resource: Mapping[str, str]
+    entities: cedarpy.Entities
+    context: str
+
+    def put(self, policies: cedarpy.PolicySet) -> cedarpy.AuthzResult:
+        request = {
+            "principal": self.principal,
+            "action": self.action,
+            "resource": self.resource,
+            "context": self.context,
+        }
+        return cedarpy.is_authorized(request, policies, self.entities)
+
+
+class Route:
+    """What stays the same between calls of one caller to one action.  Valid only for exactly the
+    fact objects that it was made from."""
+
+    __slots__ = (
+        "action",
+        "agent",
+        "encoder",
+        "entities",
+        "kind",
+        "outcome",
+        "reachable",
+        "resource",
+        "server",
+        "slice",
+        "standing",
+        "targets",
+        "tool",
+        "user",
+    )
+
+    def __init__(
+        self, caller: Caller, server: ServerFacts, action: str, tool: ToolFacts | None
+    ) -> None:
+        self.agent: AgentFacts = caller.agent
+        self.user: PersonFacts | None = caller.user
+        self.server = server
+        self.tool = tool
+        self.action = action
+        self.kind = "Tool" if tool is not None else resource_type(action)
+        self.slice: Slice | None = None
+        self.standing: bytes = b""
+        self.encoder: ArgumentEncoder | None = None
+        self.entities: cedarpy.Entities | None = None
+        self.resource: Mapping[str, str] = {}
+        self.outcome: Outcome | None = None
+        self.reachable: bool | None = None
+        self.targets: Recent[str, cedarpy.Entities] | None = None
+
+    def fits(self, caller: Caller, server: ServerFacts, tool: ToolFacts | None) -> bool:
+        return (
+            self.agent is caller.agent
+            and self.server is server
+            and self.tool is tool
+            and self.user is caller.user
+        )
+
+
+class Pdp:
+    """Decides under one policy version and one registry state; built by ``compile_bundle``.
+
+    ``findings``: what is wrong with the version against the present registry.  ``broken``: set if
+    the version cannot be read at all; then everything is denied (POL-1).
+    """
+
+    def __init__(  # noqa: PLR0913 -- what compile_bundle found, each by its name
+        self,
+        index: Index,
+        world: World,
+        people: Mapping[PersonId, PersonFacts],
+        *,
+        digest: str,
+        findings: tuple[Finding, ...] = (),
+        broken: str = "",
+    ) -> None:
+        self.index = index
+        self.world = world
+        self.people = people
+        self.digest = digest
+        self.findings = findings
+        self.broken = broken
+        self.memo_enabled = True
+        self._routes: dict[tuple[str, str, str, str | None], Route] = {}
+        self._slices: Recent[tuple[int, ...], Slice] = Recent(SLICES_MAX)
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """Every policy of the version, in order of files and lines."""
+        return self.index.policies
+
+    # --- the decision -------------------------------------------------------------------------
+
+    def decide(self, request: AccessRequest) -> Decision:
+        """The verdict on one request.  Never raises."""
+        try:
+            return self._decide(request)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 -- an engine panic is no Exception; it denies
+            detail = f"the decision failed: {type(error).__name__}: {error}"[:400]
+            return _denied(Outcome(Reason.POLICY_ERROR, detail=detail), self.digest, "")
+
+    def _decide(self, request: AccessRequest) -> Decision:
+        route = self.route(
+            request.caller, request.server, request.method, request.action, request.tool
+        )
+        seen = (
+            request.method,
+            request.action,
+            request.target,
+            request.observed_pin,
+            request.now,
+            request.clock_trusted,
+            request.arguments,
+        )
+        digest = input_digest(self.digest, route.standing or self._stand(route), seen)
+        failed = unmet(request)
+        if failed is not None:
+            return _denied(Outcome(failed[0], detail=failed[1]), self.digest, digest)
+        if request.method in LIST_METHODS:
+            return Decision(
+                Verdict.PERMIT, Reason.LIST_FILTERED, bundle=self.digest, input_digest=digest
+            )
+        try:
+            if request.tool is not None:
+                self.world.arguments[request.action].check(request.arguments)
+            outcome = route.outcome if self.memo_enabled else None
+            if outcome is None:
+                outcome = self._outcome(route, request)
+        except Refused as refusal:
+            return _refused(refusal, self.digest, digest)
+        if outcome.reason is not Reason.PERMITTED:
+            return _denied(outcome, self.digest, digest)
+        return Decision(
+            Verdict.PERMIT,
+            Reason.PERMITTED,
+            policies=outcome.policies,
+            bundle=self.digest,
+            input_digest=digest,
+        )
+
+    def _outcome(self, route: Route, request: AccessRequest) -> Outcome:
+        """What the policies say, once preconditions hold and the arguments fit their schema."""
+        if self.broken:
+            return Outcome(Reason.POLICY_ERROR, detail=self.broken)
+        if not self.digest:
+            return Outcome(Reason.NO_POLICY, detail="no policy version is in force")
+        if not self.policies:
+            return Outcome(Reason.NO_POLICY, detail="the policy version in force holds no policy")
+        part = self._slice(route)
+        if not part.policies:
+            return Outcome(
+                Reason.NOT_PERMITTED, detail="no policy covers this principal and action"
+            )
+        outcome = answer(part, self.question(route, request))
+        if part.memorable(by_target=route.kind in _BY_TARGET):
+            route.outcome = outcome
+        return outcome
+
+    # --- the question to Cedar ----------------------------------------------------------------
+
+    def question(self, route: Route, request: AccessRequest) -> Question:
+        """The request in Cedar's terms, with only what the slice reads.  Raises Refused."""
+        part = self._slice(route)
+        found: dict[str, Any] = {}
+        if part.reads.at("context") is not None:
+            found = self._context(route, part, request)
+        elif part.reads_target and route.kind == "Resource":
+            self._target(route, request.target)
+        if not route.resource or route.kind in _BY_TARGET:
+            route.resource = resource_uid(
+                request.method, request.action, request.server, request.target
+            )
+        return Question(
+            {"type": "Agent", "id": route.agent.id},
+            {"type": "Action", "id": route.action},
+            route.resource,
+            self._entities(route, request.target),
+            CANONICAL.encode(found).decode() if found else "{}",
+        )
+
+    def _context(self, route: Route, part: Slice, request: AccessRequest) -> dict[str, Any]:
+        found: dict[str, Any] = {"run": {}}
+        reads = part.reads
+        if route.tool is not None and part.reads_arguments:
+            if route.encoder is None:
+                record = self.world.input_record(route.tool)
+                route.encoder = ArgumentEncoder(record, reads, part.uses)
+            found.update(route.encoder(request.arguments))
+        if reads.at("context", "session") is not None:
+            found["session"] = self._session(route, part, request.now)
+        if part.reads_target:
+            found["target"] = self._target(route, request.target)
+        return found
+
+    def _session(self, route: Route, part: Slice, now: int) -> dict[str, Any]:
+        session: dict[str, Any] = {"controls": [], "environment": route.agent.environment}
+        if part.reads_time:
+            session["now"] = instant(now)
+        if route.user is not None:
+            session["user"] = reference("Person", route.user.id)
+        return session
+
+    def _target(self, route: Route, target: str) -> dict[str, Any]:
+        if route.tool is not None:
+            return {"name": route.tool.name}
+        if route.kind != "Resource":
+            return {} if route.kind == "Server" else {"name": target}
+        check_size(target, "uri")
+        try:
+            facts = uri(target)
+        except NotCanonical as error:
+            raise Refused(Reason.ARGUMENT_NOT_CANONICAL, "uri", str(error)) from None
+        if facts["canonical"] != target:
+            raise Refused(
+                Reason.ARGUMENT_NOT_CANONICAL, "uri", "it is not written in its canonical form"
+            )
+        return {"uri": target, **{name: facts[name] for name in ("scheme", "host", "path")}}
+
+    def _entities(self, route: Route, target: str) -> cedarpy.Entities:
+        if route.kind in _BY_TARGET:
+            if route.targets is None:
+                route.targets = Recent(TARGETS_MAX // 64)
+            handle = route.targets.get(target)
+            if handle is None:
+                handle = self._parsed_entities(route)
+                route.targets.put(target, handle)
+            return handle
+        if route.entities is None:
+            route.entities = self._parsed_entities(route)
+        return route.entities
+
+    def _parsed_entities(self, route: Route) -> cedarpy.Entities:
+        found = [
+            *principal_entities(route.agent, route.user, self.people),
+            *action_entities(route.action, route.tool),
+            *resource_entities(route.resource, route.server, route.tool),
+        ]
+        return cedarpy.Entities.from_json_str(CANONICAL.encode(found).decode())
+
+    # --- routes and slices --------------------------------------------------------------------
+
+    def route(
+        self,
+        caller: Caller,
+        server: ServerFacts,
+        method: str,
+        action: str,
+        tool: ToolFacts | None,
+    ) -> Route:
+        """What this caller's calls to this action share; kept, within a bound."""
+        user = caller.user
+        key = (caller.agent.id, action, server.id, None if user is None else user.id)
+        route = self._routes.get(key)
+        if route is not None and route.fits(caller, server, tool):
+            return route
+        route = Route(caller, server, action, tool)
+        # names that a caller can make up are not kept: they would push out what is in use
+        if tool is not None or method in METHODS or method in server.extra_methods:
+            self._routes[key] = route
+            if len(self._routes) > ROUTES_MAX:
+                self._routes.pop(next(iter(self._routes)), None)
+        return route
+
+    def _stand(self, route: Route) -> bytes:
+        owner = self.people.get(route.agent.owner)
+        route.standing = standing_digest(route.agent, route.user, route.server, route.tool, owner)
+        return route.standing
+
+    def _slice(self, route: Route) -> Slice:
+        if route.slice is None:
+            ancestors = (ANY_METHOD,) if route.tool is None else tool_ancestors(route.tool)
+            name = {"Tool": route.action, "Server": route.server.id}.get(route.kind, "")
+            numbers = self.index.pick(
+                route.agent, route.action, ancestors, (route.kind, name, route.server.id)
+            )
+            part = self._slices.get(numbers)
+            if part is None:
+                part = Slice([self.policies[number] for number in numbers])
+                self._slices.put(numbers, part)
+            route.slice = part
+        return route.slice
+
+    def slice_of(self, request: AccessRequest) -> Slice:
+        """The policies whose scope could match the request."""
+        return self._slice(
+            self.route(request.caller, request.server, request.method, request.action, request.tool)
+        )
+
+    # --- what could ever be permitted (GW-8) --------------------------------------------------
+
+    def could_permit(  # noqa: PLR0913 -- one argument per fact that bounds a list entry
+        self,
+        caller: Caller,
+        server: ServerFacts,
+        method: str,
+        action: ActionId,
+        tool: ToolFacts | None,
+        target: str,
+        now: int,
+    ) -> bool:
+        """GW-8: whether some request of this principal, even an approved one, could be permitted.
+
+        Conditions that read the context are taken as satisfiable.  False on any error.
+        """
+        try:
+            failed = known(server, method, action, tool) or (
+                pinned(tool, tool.pin) if tool else None
+            )
+            failed = failed or principal(caller, now) or within(caller.agent, server, method, tool)
+            if failed is not None or self.broken or not self.digest:
+                return False
+            route = self.route(caller, server, method, action, tool)
+            if route.kind in _BY_TARGET:
+                return self._reachable(route, method, target)
+            if route.reachable is None:
+                route.reachable = self._reachable(route, method, target)
+            return route.reachable
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001 -- what cannot be decided is hidden
+            return False
+
+    def _reachable(self, route: Route, method: str, target: str) -> bool:
+        route.resource = resource_uid(method, route.action, route.server, target)
+        place = (route.kind, route.resource["id"], route.server.id)
+        covering = [p for p in self._slice(route).policies if could_lie(p.resource, place)]
+        fixed = [p for p in covering if not p.conditional or _context_free(p)]
+        permits = [p for p in covering if p.permit]
+        if not permits or any(not p.permit and not p.conditional for p in covering):
+            return False
+        forbids = [p for p in fixed if not p.permit]
+        if forbids and not self._holds(route, forbids, _ALLOW_ALL):
+            return False
+        if any(not p.conditional or not _context_free(p) for p in permits):
+            return True
+        return self._holds(route, permits, "")
+
+    def _holds(self, route: Route, policies: list[Policy], extra: str) -> bool:
+        question = Question(
+            {"type": "Agent", "id": route.agent.id},
+            {"type": "Action", "id": route.action},
+            route.resource,
+            self._parsed_entities(route),
+            "{}",
+        )
+        result = question.put(cedarpy.PolicySet.from_str(f"{text_of(policies)}\n{extra}"))
+        return result.allowed and not result.diagnostics.errors
+
+
+_BY_TARGET: Final = frozenset({"Prompt", "Resource"})
+
+
+def answer(part: Slice, question: Question) -> Outcome:
+    """Cedar's answer on a slice.  Trap 1: an erroring forbid is skipped by Cedar, so any error, and
+    anything but a plain Allow or Deny, is a denial."""
+    result = question.put(part.cedar)
+    errors = result.diagnostics.errors
+    if errors:
+        return Outcome(Reason.POLICY_ERROR, detail="; ".join(map(str, errors))[:400])
+    decision = result.decision
+    policies = part.ids(result.diagnostics.reasons)
+    if decision is cedarpy.Decision.Allow and policies:
+        return Outcome(Reason.PERMITTED, policies)
+    if decision is not cedarpy.Decision.Deny:
+        return Outcome(Reason.POLICY_ERROR, detail="Cedar gave no decision")
+    if policies:
+        return Outcome(Reason.FORBIDDEN, policies)
+    return Outcome(Reason.NOT_PERMITTED, detail="no permit matched")
+
+
+def instant(now: int) -> dict[str, dict[str, str]]:
+    """Nanoseconds since the epoch as Cedar's datetime (milliseconds, rounded down)."""
+    at = _EPOCH + timedelta(milliseconds=now // 1_000_000)
+    return extension("datetime", f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z")
+
+
+def _context_free(policy: Policy) -> bool:
+    return all(path[0] != "context" for path in policy.values | policy.presence)
+
+
+def _denied(outcome: Outcome, bundle: str, digest: str) -> Decision:
+    return Decision(
+        Verdict.DENY,
+        outcome.reason,
+        policies=outcome.policies,
+        bundle=bundle,
+        input_digest=digest,
+        remedy=REMEDIES.get(outcome.reason, ""),
+        detail=outcome.detail,
+    )
+
+
+def _refused(refusal: Refused, bundle: str, digest: str) -> Decision:
+    remedy = f"Argument {refusal.argument}: {refusal.why}. Correct it and call again."
+    outcome = Outcome(refusal.reason, detail=str(refusal))
+    return replace(_denied(outcome, bundle, digest), remedy=remedy)
