@@ -198,12 +198,7 @@ def parse_response_head(block: bytes) -> ResponseHead:
         raise BadHead("malformed status line")
     status = int(match.group(2))
     fields, _ = _fields(lines)
-    if status < 200:
-        length = 0
-    elif status in (204, 304):
-        length = 0
-    else:
-        length = _framing(fields, -2)
+    length = 0 if status < 200 or status in (204, 304) else _framing(fields, -2)
     if fields.get("content-encoding", "identity").lower() != "identity":
         raise BadHead("compressed answer that was not asked for")
     connection = fields.get("connection", "").lower()

@@ -88,7 +88,7 @@ class Link(Protocol):
 
 def raw_bytes(part: object) -> bytes:
     """The bytes of a raw member; an absent one counts as an empty object."""
-    return b"{}" if part is msgspec.UNSET else bytes(part)  # type: ignore[call-overload,no-any-return]
+    return b"{}" if part is msgspec.UNSET else bytes(part)  # type: ignore[call-overload]
 
 
 def deliver(sink: MessageSink, message: Incoming, expected: RequestId, status: int = 200) -> bool:

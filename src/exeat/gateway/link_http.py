@@ -107,6 +107,10 @@ class LegacyHttpLink:
         kind = _POSTED if method == "POST" else _LISTENS if method == "GET" else b""
         return self.origin.request_prefix(method, kind + self._credential + self._session)
 
+    def first(self, body: bytes) -> bytes:
+        """The whole HTTP request that opens the session; ``body``: the initialize request."""
+        return b"%bcontent-length: %d\r\n\r\n%b" % (self._head("POST"), len(body), body)
+
     def opened(self, session_id: str, version: str) -> None:
         """The handshake is over: the session id (may be empty) and the negotiated version."""
         lines = f"mcp-protocol-version: {version}\r\n"

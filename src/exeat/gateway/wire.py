@@ -31,8 +31,8 @@ class Incoming(msgspec.Struct, frozen=True):
 class ResultPeek(msgspec.Struct, frozen=True):
     """The two members of a result that the gateway acts on without reading the rest."""
 
-    isError: bool | None = None  # noqa: N815
-    resultType: str | None = None  # noqa: N815
+    isError: bool | None = None
+    resultType: str | None = None
 
 
 _INCOMING: Final = msgspec.json.Decoder(Incoming)

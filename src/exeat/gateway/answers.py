@@ -1,0 +1,130 @@
+"""How refusals and failures are told to a client (POL-3, GW-8, GW-11).  Pure."""
+
+from typing import Any, Final
+
+from exeat.core.decision import Decision, Reason
+from exeat.gateway.inbound import RequestId
+from exeat.gateway.pipeline import Enforced
+from exeat.gateway.wire import encode, error_body, error_message, result_message
+
+DENIED: Final = -31001
+UPSTREAM: Final = -31502
+LEDGER: Final = -31503
+CANCELLED: Final = -31499
+UNKNOWN_TOOL: Final = -32602
+NOT_FOUND_RESOURCE: Final = -32002
+METHOD_NOT_FOUND: Final = -32601
+
+_SAID: Final[dict[Reason, str]] = {
+    Reason.NO_POLICY: "no policy is in force, so nothing is permitted",
+    Reason.NOT_PERMITTED: "no policy permits this action",
+    Reason.FORBIDDEN: "a policy forbids this action",
+    Reason.POLICY_ERROR: "the policy could not be evaluated",
+    Reason.ARGUMENTS_INVALID: "the arguments do not fit the tool's input schema",
+    Reason.ARGUMENTS_UNTYPED: "an argument is not of the declared type",
+    Reason.ARGUMENT_OVERSIZE: "an argument is too large to be decided on",
+    Reason.ARGUMENT_NOT_CANONICAL: "a path, URL or address is not written in its plain form",
+    Reason.AGENT_NOT_ACTIVE: "the agent is not active",
+    Reason.AGENT_EXPIRED: "the agent's end date has passed",
+    Reason.OWNER_NOT_LIVE: "the agent has no live owner or deputy",
+    Reason.SCOPE_NOT_ACCEPTED: "the owner has not accepted the agent's present scope",
+    Reason.OUT_OF_SCOPE: "the action is outside the scope that the owner accepted",
+    Reason.USER_NOT_LIVE: "the user for whom the agent acts is no longer active",
+    Reason.SERVER_NOT_ACTIVE: "the server is suspended",
+    Reason.METHOD_UNKNOWN: "the method is not served",
+    Reason.DEFINITION_CHANGED: "the tool's definition changed and waits for review",
+    Reason.DEFINITION_UNPINNED: "the tool's definition was never reviewed",
+    Reason.STATE_STALE: "the gateway cannot confirm its policy state",
+    Reason.CLOCK_BACKWARDS: "the gateway's clock cannot be trusted",
+    Reason.REQUEST_STATE_INVALID: "the retry does not belong to this call, or came too late",
+    Reason.DENIALS_CAPPED: "too many denials in this run",
+}
+_REMEDY: Final = "ask the agent's owner, naming the decision"
+
+
+def said(decision: Decision) -> str:
+    return _SAID.get(decision.reason, str(decision.reason))
+
+
+def denial_data(enforced: Enforced) -> dict[str, Any]:
+    return {
+        "reason": str(enforced.decision.reason),
+        "decision": enforced.id,
+        "remedy": enforced.decision.remedy or _REMEDY,
+    }
+
+
+def denial(request_id: RequestId, method: str, enforced: Enforced) -> bytes:
+    """The whole message.  A tools/call is answered with a result that the model can read."""
+    data = denial_data(enforced)
+    sentence = said(enforced.decision)
+    if method == "tools/call":
+        text = (
+            f"Denied by exeat: {sentence} (reason {data['reason']}, decision {data['decision']})."
+            f" What can be done: {data['remedy']}."
+        )
+        return result_message(
+            request_id,
+            encode(
+                {
+                    "content": [{"type": "text", "text": text}],
+                    "structuredContent": {"denied": data},
+                    "isError": True,
+                    "resultType": "complete",
+                }
+            ),
+        )
+    return error_message(request_id, error_body(DENIED, f"Denied: {sentence}", data))
+
+
+def unknown(request_id: RequestId, method: str, target: str) -> bytes:
+    """GW-8: what does not exist and what is hidden are answered with the same bytes."""
+    if method == "tools/call":
+        return error_message(request_id, error_body(UNKNOWN_TOOL, f"Unknown tool: {target}"))
+    if method == "prompts/get":
+        return error_message(request_id, error_body(UNKNOWN_TOOL, f"Unknown prompt: {target}"))
+    if method.startswith("resources/"):
+        return error_message(
+            request_id, error_body(UNKNOWN_TOOL, f"Unknown resource: {target}", {"uri": target})
+        )
+    return error_message(request_id, error_body(METHOD_NOT_FOUND, f"Method not found: {method}"))
+
+
+def cancelled(request_id: RequestId) -> bytes:
+    return error_message(request_id, error_body(CANCELLED, "Request cancelled"))
+
+
+def unrecorded(request_id: RequestId, failure: str) -> bytes:
+    """GW-1: no ledger, no action."""
+    return error_message(
+        request_id,
+        error_body(
+            LEDGER,
+            f"Denied: the decision could not be recorded, so nothing was done ({failure})",
+            {"reason": "ledger_unavailable", "remedy": "try again; the operator has been told why"},
+        ),
+    )
+
+
+def upstream_failed(
+    request_id: RequestId, server: str, reason: str, decision: str, *, sent: bool
+) -> bytes:
+    known = (
+        "whether it was carried out is unknown; do not repeat it blindly"
+        if sent
+        else "the action was not carried out; it is safe to try again"
+    )
+    return error_message(
+        request_id,
+        error_body(
+            UPSTREAM,
+            f"Upstream {server} {reason}; {known}",
+            {
+                "reason": "upstream_failed",
+                "server": server,
+                "decision": decision,
+                "sent": sent,
+                "remedy": known,
+            },
+        ),
+    )

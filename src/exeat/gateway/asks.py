@@ -1,0 +1,208 @@
+"""What a server asks of a client: sampling, elicitation, roots.  Egress towards a model or a person,
+so each question is decided and recorded before the client sees it (GW-7).
+
+Legacy servers ask with a request on the event stream; modern ones with an ``input_required`` result.
+"""
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
+
+from exeat.core.errors import UpstreamFailed
+from exeat.core.ids import ActionId
+from exeat.core.request import AccessRequest
+from exeat.core.strictjson import MalformedJson, parse
+from exeat.gateway import answers
+from exeat.gateway.inbound import METHOD_NOT_FOUND, RequestId, Response
+from exeat.gateway.link import Link
+from exeat.gateway.methods import SERVER_METHODS, Era
+from exeat.gateway.pipeline import Enforced
+from exeat.gateway.sealing import binding
+from exeat.gateway.sessions import PENDING_MAX, Asked, ClientSession
+from exeat.gateway.wire import (
+    encode,
+    error_body,
+    error_message,
+    request_message,
+    result_message,
+)
+
+if TYPE_CHECKING:
+    from exeat.gateway.call import Call
+    from exeat.gateway.front import Front
+
+INPUTS_MAX: Final = 16
+
+
+def question(
+    call_access: AccessRequest, method: str, params: dict[str, Any], now: int
+) -> AccessRequest:
+    """The question as an action of the same principal on the same server."""
+    return AccessRequest(
+        caller=call_access.caller,
+        method=method,
+        action=ActionId(method),
+        server=call_access.server,
+        target="",
+        tool=None,
+        observed_pin="",
+        arguments=params,
+        now=now,
+        clock_trusted=call_access.clock_trusted,
+    )
+
+
+class Asks:
+    """Decides questions, keeps what was asked, and carries the answers back."""
+
+    def __init__(self, front: "Front") -> None:
+        self._front = front
+
+    # ---- legacy: requests of the server
+
+    def asked(
+        self, call: "Call", link: Link, request_id: RequestId, method: str, raw: bytes
+    ) -> None:
+        session = call.route.session
+        if method == "ping":
+            link.reply(request_id, result_message(request_id, b"{}"))
+            return
+        if method not in SERVER_METHODS or session is None or call.request.era is not Era.LEGACY:
+            self._front.pipeline.ledger.count("server_request_refused", {"method": method[:64]})
+            text = f"{method[:64]} is not available through this gateway for this client"
+            link.reply(request_id, error_message(request_id, error_body(METHOD_NOT_FOUND, text)))
+            return
+        try:
+            params = parse(raw)
+        except MalformedJson:
+            params = None
+        if not isinstance(params, dict) or len(session.asked) >= PENDING_MAX:
+            link.reply(request_id, error_message(request_id, error_body(-32602, "Invalid params")))
+            return
+        meta = params.pop("_meta", None)
+        access = question(call.access, method, params, self._front.clock())
+
+        def then(enforced: Enforced) -> None:
+            if not enforced.permitted or not call.answer.open:
+                self._refuse(link, request_id, enforced)
+                return
+            mine = session.ask_id()
+            session.asked[mine] = Asked(link, request_id, enforced)
+            token = meta.get("progressToken") if isinstance(meta, dict) else None
+            sent = {**params, "_meta": {"progressToken": token}} if token is not None else params
+            call.answer.event(request_message(mine, method, sent))
+
+        self._front.pipeline.submit(access, call.route.run, link.isolation, then)
+
+    def _refuse(self, link: Link, request_id: RequestId, enforced: Enforced) -> None:
+        if enforced.permitted:
+            self._front.pipeline.outcome(enforced, "failed", cause="client_gone")
+            text, data = "the client is gone", None
+        else:
+            data = answers.denial_data(enforced)
+            text = f"Denied: {answers.said(enforced.decision)}"
+        body = error_body(answers.DENIED, text, data)
+        link.reply(request_id, error_message(request_id, body))
+
+    def answered(self, session: ClientSession, response: Response) -> bool:
+        """The client's answer goes to whoever asked; False if nothing was asked under that id."""
+        asked = session.asked.pop(str(response.id), None)
+        if asked is None or type(response.id) is not str:
+            return False
+        if response.error is None:
+            body = encode(response.result)
+            payload = result_message(asked.id, body)
+        else:
+            body = encode(response.error)
+            payload = error_message(asked.id, body)
+        digest = hashlib.sha256(body).digest()
+        status = "ok" if response.error is None else "rpc_error"
+        try:
+            asked.link.reply(asked.id, payload)
+        except UpstreamFailed:
+            self._front.pipeline.outcome(asked.enforced, "failed", cause="upstream_failed")
+            return True
+        self._front.pipeline.outcome(
+            asked.enforced,
+            "ok" if status == "ok" else "rpc_error",
+            digest=digest,
+            size=len(body),
+        )
+        return True
+
+    # ---- modern: input_required
+
+    def input_required(
+        self, call: "Call", original: Enforced, value: dict[str, Any], raw: bytes
+    ) -> None:
+        """Decide every question in the result; one refusal refuses the whole result."""
+        questions = value.get("inputRequests", {})
+        if not isinstance(questions, dict) or len(questions) > INPUTS_MAX:
+            call.link_failed("answered nonsense (malformed inputRequests)", sent=True)
+            return
+        if call.request.era is not Era.MODERN:
+            call.link_failed(
+                "asks for input in a way that this client's protocol revision lacks", sent=True
+            )
+            return
+        pending: list[AccessRequest] = []
+        for each in questions.values():
+            method = each.get("method") if isinstance(each, dict) else None
+            params = each.get("params", {}) if isinstance(each, dict) else None
+            if method not in SERVER_METHODS or not isinstance(params, dict):
+                call.link_failed("asks for input of an unknown kind", sent=True)
+                return
+            pending.append(question(call.access, str(method), params, self._front.clock()))
+        self._next(call, original, value, pending, [])
+
+    def _next(
+        self,
+        call: "Call",
+        original: Enforced,
+        value: dict[str, Any],
+        pending: list[AccessRequest],
+        done: list[Enforced],
+    ) -> None:
+        if not pending:
+            self._release(call, value, done)
+            return
+        access, *rest = pending
+
+        def then(enforced: Enforced) -> None:
+            if enforced.permitted:
+                self._next(call, original, value, rest, [*done, enforced])
+                return
+            for earlier in done:
+                self._front.pipeline.outcome(earlier, "failed", cause="not_sent")
+            if enforced.receipt is None:
+                call.answer.final(answers.unrecorded(call.request.id, enforced.failure))
+            else:
+                call.answer.final(answers.denial(call.request.id, call.request.method, enforced))
+            call.finish("unknown", cause="input_denied")
+
+        self._front.pipeline.submit(access, call.route.run, "", then)
+
+    def _release(self, call: "Call", value: dict[str, Any], done: list[Enforced]) -> None:
+        state = value.get("requestState")
+        if state is not None:
+            if not isinstance(state, str):
+                call.link_failed("answered nonsense (malformed requestState)", sent=True)
+                return
+            value["requestState"] = self._front.sealer.seal(
+                state, self.bound(call), self._front.clock()
+            )
+        result = encode(value)
+        call.answer.final(result_message(call.request.id, result))
+        digest = hashlib.sha256(result).digest()
+        for enforced in done:
+            self._front.pipeline.outcome(enforced, "ok", cause="asked")
+        call.finish("ok", cause="input_required", digest=digest, size=len(result))
+
+    def bound(self, call: "Call") -> bytes:
+        route, request = call.route, call.request
+        return binding(
+            route.principal,
+            call.access.server.id,
+            request.method,
+            call.access.target,
+            request.params,
+        )

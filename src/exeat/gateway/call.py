@@ -1,0 +1,261 @@
+"""One client request on its way: decided, recorded, sent, answered, its outcome bound (GW-1)."""
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
+
+from exeat.core.decision import Reason
+from exeat.core.request import AccessRequest
+from exeat.core.strictjson import MalformedJson, parse
+from exeat.evidence.model import Status
+from exeat.gateway import answers
+from exeat.gateway.answer import ClientAnswer
+from exeat.gateway.inbound import Request, RequestId
+from exeat.gateway.link import Handle, Link
+from exeat.gateway.methods import (
+    RETRYABLE_WITH_INPUT,
+    SERVER_NOTIFICATIONS,
+    Era,
+)
+from exeat.gateway.outbound import translate
+from exeat.gateway.pipeline import Enforced
+from exeat.gateway.wire import (
+    Nonsense,
+    encode,
+    error_body,
+    error_message,
+    needs_strict_reading,
+    peek,
+    result_message,
+)
+
+if TYPE_CHECKING:
+    from exeat.gateway.front import Front
+    from exeat.gateway.routes import Route
+
+_LISTEN: Final = "subscriptions/listen"
+
+
+class Call:
+    """``Exchange`` to the edge, ``MessageSink`` to the link."""
+
+    __slots__ = (
+        "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer", "reason", "request",
+        "route", "started", "unlimited",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        front: "Front",
+        route: "Route",
+        request: Request,
+        access: AccessRequest,
+        answer: ClientAnswer,
+    ) -> None:
+        self._front = front
+        self.route = route
+        self.request = request
+        self.access = access
+        self.answer = answer
+        self.started = front.loop.time()
+        self.unlimited = request.method == _LISTEN
+        self.reason = ""
+        self._enforced: Enforced | None = None
+        self._link: Link | None = None
+        self._handle: Handle | None = None
+        self._hash: Any = None
+        self._size = 0
+
+    # ---- the order of things
+
+    def submit(self, link: Link) -> None:
+        self._link = link
+        self._front.calls.add(self)
+        self._front.pipeline.submit(self.access, self.route.run, link.isolation, self._recorded)
+
+    def _recorded(self, enforced: Enforced) -> None:
+        self._enforced = enforced
+        if not enforced.permitted:
+            self._end()
+            self._refuse(enforced)
+            return
+        if not self.answer.open and self.request.era is Era.MODERN:
+            self._end()
+            self._front.pipeline.outcome(enforced, "failed", cause="client_gone")
+            return
+        self._send(enforced)
+
+    def _send(self, enforced: Enforced) -> None:
+        link = self._link
+        if link is None or not link.usable:
+            self.link_failed(self.reason or "is not running", sent=False)
+            return
+        outbound = translate(self.request, link.era, self.access.target)
+        method = self.request.method
+        outbound.may_stream = method in RETRYABLE_WITH_INPUT
+        if link.era is Era.MODERN and method == "tools/call" and self.access.tool is not None:
+            outbound.param_headers = self._front.param_headers(self.access)
+        handle = link.call(outbound, self)
+        if self._enforced is not None:
+            self._handle = handle
+
+    def _refuse(self, enforced: Enforced) -> None:
+        request = self.request
+        if enforced.receipt is None:
+            self.answer.final(answers.unrecorded(request.id, enforced.failure))
+        elif enforced.decision.reason is Reason.ACTION_UNKNOWN or self._front.hidden(enforced):
+            code = answers.UNKNOWN_TOOL if request.method != "tools/call" else 0
+            self.answer.final(
+                answers.unknown(request.id, request.method, self.route.shown), error_code=code
+            )
+        else:
+            self.answer.final(answers.denial(request.id, request.method, enforced))
+
+    def _end(self) -> None:
+        self._handle = None
+        self._front.ended(self)
+
+    def finish(
+        self, status: Status, *, cause: str = "", digest: bytes = b"", size: int = 0
+    ) -> None:
+        """The end of a call that was sent: its outcome, bound to its decision, exactly once."""
+        enforced, self._enforced = self._enforced, None
+        self._end()
+        if enforced is not None:
+            self._front.pipeline.outcome(enforced, status, cause=cause, digest=digest, size=size)
+
+    # ---- MessageSink
+
+    def link_notification(self, method: str, params: bytes) -> None:
+        if method in SERVER_NOTIFICATIONS:
+            self.answer.notification(method, params)
+        else:
+            self._front.pipeline.ledger.count("server_notification_unknown")
+
+    def link_request(self, request_id: RequestId, method: str, params: bytes) -> None:
+        if self._link is not None:
+            self._front.server_asks(self, self._link, request_id, method, params)
+
+    def link_piece(self, data: bytes) -> None:
+        if self._hash is None:
+            self._hash = hashlib.sha256()
+        self._hash.update(data)
+        self._size += len(data)
+        self.answer.result_piece(data)
+
+    def link_result_end(self, result_type: str) -> None:
+        self.answer.result_end()
+        digest = self._hash.digest() if self._hash is not None else b""
+        self.finish("ok", digest=digest, size=self._size)
+
+    def link_result(self, result: bytes) -> None:
+        try:
+            self._result(result)
+        except Nonsense as broken:
+            self.link_failed(f"answered nonsense ({broken})", sent=True)
+
+    def _result(self, result: bytes) -> None:
+        link = self._link
+        modern = link is not None and link.era is Era.MODERN
+        if modern and needs_strict_reading(result):
+            value = self._strictly(result)
+            kind = value.get("resultType", "complete")
+            if kind == "input_required" and self.request.method in RETRYABLE_WITH_INPUT:
+                enforced = self._enforced
+                if enforced is not None:
+                    self._front.input_required(self, enforced, value, result)
+                return
+            if kind != "complete":
+                raise Nonsense(f"the result type {str(kind)[:40]!r} is not known")
+            result = encode(value)
+        seen = peek(result)
+        if modern != (self.request.era is Era.MODERN):
+            result = self._across(result, to_modern=not modern)
+        self.answer.final(result_message(self.request.id, result))
+        self.finish(
+            "tool_error" if seen.isError else "ok",
+            digest=hashlib.sha256(result).digest(),
+            size=len(result),
+        )
+
+    def _strictly(self, result: bytes) -> dict[str, Any]:
+        try:
+            value = parse(result)
+        except MalformedJson as broken:
+            raise Nonsense(str(broken)) from None
+        if not isinstance(value, dict):
+            raise Nonsense("a result that is not an object")
+        return value
+
+    def _across(self, result: bytes, *, to_modern: bool) -> bytes:
+        """GW-4: members that only one era knows."""
+        value = self._strictly(result)
+        if to_modern:
+            value["resultType"] = "complete"
+            if self.request.method == "resources/read":
+                value.setdefault("ttlMs", 0)
+                value.setdefault("cacheScope", "private")
+        else:
+            for key in ("resultType", "ttlMs", "cacheScope"):
+                value.pop(key, None)
+        return encode(value)
+
+    def link_error(self, error: bytes, status: int) -> None:
+        try:
+            value = self._strictly(error)
+        except Nonsense:
+            self.link_failed("answered with a malformed error", sent=True)
+            return
+        code, text = value.get("code"), value.get("message")
+        if type(code) is not int or not isinstance(text, str):
+            self.link_failed("answered with a malformed error", sent=True)
+            return
+        body = error_body(code, text, value.get("data"))
+        self.answer.final(error_message(self.request.id, body), error_code=code)
+        self.finish("rpc_error", digest=hashlib.sha256(body).digest(), size=len(body))
+
+    def link_failed(self, reason: str, *, sent: bool) -> None:
+        enforced = self._enforced
+        self.answer.final(
+            answers.upstream_failed(
+                self.request.id,
+                self.access.server.id,
+                reason,
+                enforced.id if enforced is not None else "",
+                sent=sent,
+            )
+        )
+        self.finish(
+            "unknown" if sent else "failed", cause="upstream_failed" if sent else "not_sent"
+        )
+
+    # ---- Exchange
+
+    def client_gone(self) -> None:
+        """Modern: closing the stream cancels.  Legacy: it does not; only a notification does."""
+        self.answer.gone()
+        if self.request.era is Era.MODERN:
+            self.give_up("client_closed")
+
+    def give_up(self, cause: str) -> None:
+        """GW-9: cancel at the upstream; what it did by then is unknown, and is recorded so."""
+        handle, self._handle = self._handle, None
+        if handle is None:
+            return
+        handle.cancel()
+        self.answer.final(answers.cancelled(self.request.id))
+        self.finish("cancelled", cause=cause)
+
+    def too_late(self) -> None:
+        """GW-11: the upstream took longer than its limit."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.cancel()
+        self.link_failed("did not answer in time", sent=True)
+
+    def client_slow(self) -> None:
+        if self._handle is not None:
+            self._handle.pause()
+
+    def client_ready(self) -> None:
+        if self._handle is not None:
+            self._handle.resume()

@@ -1,0 +1,352 @@
+"""The client's own lifecycle: handshakes, sessions, notifications, standing streams (mcp.md).
+
+Handshakes precede actions.  They are answered from what the upstream said of itself, only to an
+agent that may act at all, and are counted.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from exeat import __version__
+from exeat.core.errors import ExeatError
+from exeat.core.facts import ServerFacts
+from exeat.core.ids import ActionId, ServerId
+from exeat.core.request import AccessRequest, Caller
+from exeat.gateway import answers
+from exeat.gateway.answer import ClientAnswer
+from exeat.gateway.edge import Connection, Exchange
+from exeat.gateway.http1 import RequestHead
+from exeat.gateway.inbound import Notification, Request, RequestId
+from exeat.gateway.link import Link
+from exeat.gateway.link_http import LegacyHttpLink
+from exeat.gateway.methods import (
+    LEGACY_LATEST,
+    LEGACY_VERSIONS,
+    META_SUBSCRIPTION,
+    MODERN_VERSIONS,
+    SERVER_NOTIFICATIONS,
+    Era,
+)
+from exeat.gateway.pipeline import Enforced
+from exeat.gateway.routes import Route
+from exeat.gateway.sessions import ClientSession, principal_key
+from exeat.gateway.upstreams import UpstreamServer
+from exeat.gateway.wire import (
+    encode,
+    error_body,
+    error_message,
+    notification_message,
+    result_message,
+)
+
+if TYPE_CHECKING:
+    from exeat.gateway.front import Front
+
+_AGGREGATE: Final[dict[str, Any]] = {"tools": {}, "prompts": {}, "resources": {}, "completions": {}}
+_RELISTEN_S: Final = 1.0
+_INFO: Final = {"name": "exeat", "title": "exeat gateway", "version": __version__}
+_LIST_CHANGES: Final = {
+    "toolsListChanged": "notifications/tools/list_changed",
+    "promptsListChanged": "notifications/prompts/list_changed",
+    "resourcesListChanged": "notifications/resources/list_changed",
+}
+
+
+class _Stream:
+    """The edge's view of a standing stream: gone means closed."""
+
+    def __init__(self, answer: ClientAnswer, clients: "Clients") -> None:
+        self.answer = answer
+        self._clients = clients
+
+    def client_gone(self) -> None:
+        self.answer.gone()
+        self._clients.streams.discard(self.answer)
+
+    def client_slow(self) -> None: ...
+
+    def client_ready(self) -> None: ...
+
+
+class _Waiting:
+    """The edge's view of a handshake under way."""
+
+    def __init__(self, answer: ClientAnswer) -> None:
+        self._answer = answer
+
+    def client_gone(self) -> None:
+        self._answer.gone()
+
+    def client_slow(self) -> None: ...
+
+    def client_ready(self) -> None: ...
+
+
+class Clients:
+    def __init__(self, front: "Front") -> None:
+        self._front = front
+        self.streams: set[ClientAnswer] = set()
+        self._local: dict[ClientAnswer, tuple[RequestId, frozenset[str]]] = {}
+
+    # ---- handshakes
+
+    def handshake(
+        self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
+    ) -> Exchange | None:
+        refusal = self._may_act(caller, server, request)
+        if refusal is not None:
+            answer.final(refusal)
+            return None
+        self._front.pipeline.ledger.count("handshake")
+        work = self._initialize if request.era is Era.LEGACY else self._discover
+        self._front.spawn(work(answer, request, caller, server))
+        return _Waiting(answer)
+
+    def _may_act(self, caller: Caller, server: ServerId | None, request: Request) -> bytes | None:
+        """No process is started and no session opened for an agent that can do nothing."""
+        router = self._front.router
+        if server is None:
+            found = router.servers(caller)[:1]
+        else:
+            one = router.one(server)
+            if one is None:
+                return answers.unknown(request.id, request.method, "")
+            found = [one]
+        now = self._front.clock()
+        for facts, _ in found:
+            access = AccessRequest(
+                caller, "tools/list", ActionId("tools/list"), facts, "", None, "", {}, now
+            )
+            decision = self._front.pipeline.state.view.pdp.decide(access)
+            if not decision.permitted:
+                self._front.pipeline.ledger.count("handshake_refused", {"agent": caller.agent.id})
+                refused = Enforced(access, decision, -1, "", None)
+                return answers.denial(request.id, request.method, refused)
+        return None
+
+    async def _initialize(
+        self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
+    ) -> None:
+        front = self._front
+        asked = request.params.get("protocolVersion")
+        version = str(asked) if asked in LEGACY_VERSIONS else LEGACY_LATEST
+        session = front.sessions.open(principal_key(caller), server, version, request.params)
+        about: Mapping[str, Any] = {"capabilities": _AGGREGATE, "serverInfo": _INFO}
+        if server is not None:
+            found = front.router.one(server)
+            opened = await self._open(session, found, caller) if found is not None else "is unknown"
+            if isinstance(opened, str):
+                front.sessions.end(session)
+                failed = answers.upstream_failed(request.id, server, opened, "", sent=False)
+                answer.final(failed)
+                return
+            about = opened
+        result = {
+            "protocolVersion": version,
+            "capabilities": capabilities_of(about, Era.LEGACY),
+            "serverInfo": info_of(about),
+        }
+        if isinstance(about.get("instructions"), str):
+            result["instructions"] = about["instructions"]
+        answer.extra = f"mcp-session-id: {session.id}\r\n".encode("ascii")
+        answer.final(result_message(request.id, encode(result)))
+
+    async def _open(
+        self, session: ClientSession, found: tuple[ServerFacts, UpstreamServer], caller: Caller
+    ) -> Mapping[str, Any] | str:
+        facts, upstream = found
+        route = Route(facts, upstream, caller, session, session.principal, "", "")
+        made = await self._front.router.make_link(route)
+        if isinstance(made, str):
+            return made
+        return upstream.about_of(made)
+
+    async def _discover(
+        self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
+    ) -> None:
+        about: Mapping[str, Any] = {"capabilities": _AGGREGATE, "serverInfo": _INFO}
+        if server is not None:
+            found = self._front.router.one(server)
+            try:
+                if found is not None:
+                    await found[1].prepare(principal_key(caller))
+                    about = found[1].about
+            except ExeatError as failure:
+                failed = answers.upstream_failed(request.id, server, str(failure), "", sent=False)
+                answer.final(failed)
+                return
+        result: dict[str, Any] = {
+            "supportedVersions": [*MODERN_VERSIONS],
+            "capabilities": capabilities_of(about, Era.MODERN),
+            "resultType": "complete",
+            "ttlMs": 0,
+            "cacheScope": "private",
+            "_meta": {"io.modelcontextprotocol/serverInfo": info_of(about)},
+        }
+        if isinstance(about.get("instructions"), str):
+            result["instructions"] = about["instructions"]
+        answer.final(result_message(request.id, encode(result)))
+
+    # ---- legacy sessions
+
+    def notified(self, session: ClientSession, message: Notification) -> None:
+        """GW-9 for legacy clients; what else they notify of is counted and goes no further."""
+        self._front.pipeline.ledger.count("client_notification")
+        if message.method == "notifications/cancelled":
+            named = message.params.get("requestId")
+            call = session.calls.get(named) if isinstance(named, str | int) else None
+            if call is not None:
+                call.give_up("client_cancelled")
+        elif message.method == "notifications/roots/list_changed":
+            for link in session.links.values():
+                link.notify(message.method, {})
+
+    def get_or_delete(
+        self, connection: Connection, head: RequestHead, caller: Caller, server: ServerId | None
+    ) -> Exchange | None:
+        version = head.fields.get("mcp-protocol-version", "")
+        session_id = head.fields.get("mcp-session-id")
+        if version in MODERN_VERSIONS or not session_id:
+            connection.plain(405, "use POST", b"allow: POST\r\n")
+            return None
+        session = self._front.sessions.find(session_id, principal_key(caller), server)
+        if session is None:
+            connection.plain(404, "session not found; initialize again")
+            return None
+        if head.method == "DELETE":
+            self._front.sessions.end(session)
+            connection.respond(204, b"", b"")
+            return None
+        if "text/event-stream" not in head.fields.get("accept", ""):
+            connection.plain(406, "accept text/event-stream")
+            return None
+        if session.stream is not None and session.stream.open:
+            connection.plain(409, "this session already has a stream")
+            return None
+        answer = ClientAnswer(connection, 0, modern=False)
+        answer.start_stream()
+        answer.keep_alive()
+        session.stream = answer
+        self.streams.add(answer)
+        for server_id, link in session.links.items():
+            self.listen(session, server_id, link)
+        return _Stream(answer, self)
+
+    def listen(self, session: ClientSession, server: ServerId, link: Link) -> None:
+        """Open the server's own standing stream behind the client's."""
+        if isinstance(link, LegacyHttpLink) and link.usable:
+            session.listening.append(link.listen(_Standing(self, session, server, link)))
+
+    def relisten(self, session: ClientSession, server: ServerId, link: Link) -> None:
+        stream = session.stream
+        if stream is not None and stream.open and link.usable:
+            self._front.loop.call_later(_RELISTEN_S, self._relisten, session, server, link)
+
+    def _relisten(self, session: ClientSession, server: ServerId, link: Link) -> None:
+        if session.stream is not None and session.stream.open:
+            self.listen(session, server, link)
+
+    # ---- subscriptions that the gateway itself serves
+
+    def local(
+        self, answer: ClientAnswer, request: Request, caller: Caller, session: ClientSession | None
+    ) -> Exchange | None:
+        """On the aggregate: changes of the lists, as the gateway sees them; log levels to every server."""
+        self._front.pipeline.ledger.count("local_" + request.method.replace("/", "_"))
+        if request.method == "logging/setLevel":
+            answer.final(result_message(request.id, b"{}"))
+            return None
+        wanted = request.params.get("notifications")
+        wanted = wanted if isinstance(wanted, dict) else {}
+        honored = {key: True for key in _LIST_CHANGES if wanted.get(key) is True}
+        meta = {META_SUBSCRIPTION: request.id}
+        answer.notification(
+            "notifications/subscriptions/acknowledged",
+            encode({"notifications": honored, "_meta": meta}),
+        )
+        self.streams.add(answer)
+        self._local[answer] = (request.id, frozenset(honored))
+        return _Stream(answer, self)
+
+    def lists_changed(self) -> None:
+        """Registry or policy changed: what a principal may see may have changed too."""
+        for answer, (request_id, kinds) in list(self._local.items()):
+            if not answer.open:
+                del self._local[answer]
+                continue
+            for kind in kinds:
+                params = encode({"_meta": {META_SUBSCRIPTION: request_id}})
+                answer.event(notification_message(_LIST_CHANGES[kind], params))
+        for session in self._front.sessions:
+            if session.stream is not None and session.stream.open:
+                for method in _LIST_CHANGES.values():
+                    session.stream.event(notification_message(method, b"{}"))
+
+    def refuse(self, link: Link, request_id: RequestId, method: str) -> None:
+        """A question that belongs to no call has no action that it could be decided with."""
+        self._front.pipeline.ledger.count("server_request_unbound", {"method": method[:64]})
+        text = f"{method[:64]} must belong to a request of the client"
+        link.reply(request_id, error_message(request_id, error_body(-32601, text)))
+
+    # ---- time
+
+    def keep_alive(self) -> None:
+        for answer in list(self.streams):
+            if answer.open:
+                answer.keep_alive()
+            else:
+                self.streams.discard(answer)
+
+    def close(self) -> None:
+        for answer in list(self.streams):
+            answer.end_stream()
+
+
+class _Standing:
+    """Sink of a server's standing stream (legacy): notifications go on, questions are not served."""
+
+    def __init__(
+        self, clients: Clients, session: ClientSession, server: ServerId, link: LegacyHttpLink
+    ) -> None:
+        self._clients, self._session, self._server, self._link = clients, session, server, link
+
+    def link_notification(self, method: str, params: bytes) -> None:
+        stream = self._session.stream
+        if method in SERVER_NOTIFICATIONS and stream is not None:
+            stream.event(notification_message(method, params))
+
+    def link_request(self, request_id: RequestId, method: str, params: bytes) -> None:
+        if method == "ping":
+            self._link.reply(request_id, result_message(request_id, b"{}"))
+            return
+        self._clients.refuse(self._link, request_id, method)
+
+    def link_piece(self, data: bytes) -> None: ...
+
+    def link_result_end(self, result_type: str) -> None: ...
+
+    def link_result(self, result: bytes) -> None: ...
+
+    def link_error(self, error: bytes, status: int) -> None: ...
+
+    def link_failed(self, reason: str, *, sent: bool) -> None:
+        if "HTTP status 405" not in reason:
+            self._clients.relisten(self._session, self._server, self._link)
+
+
+def capabilities_of(about: Mapping[str, Any], era: Era) -> dict[str, Any]:
+    """What the upstream offers, less what the gateway cannot carry in this era."""
+    offered = about.get("capabilities")
+    known = {"tools", "prompts", "resources", "completions", "logging"}
+    return {
+        key: value
+        for key, value in (offered.items() if isinstance(offered, dict) else ())
+        if key in known and isinstance(value, dict)
+    }
+
+
+def info_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    meta = about.get("_meta")
+    inner = meta.get("io.modelcontextprotocol/serverInfo") if isinstance(meta, dict) else None
+    info = about.get("serverInfo", inner)
+    return info if isinstance(info, dict) else dict(_INFO)

@@ -1,0 +1,422 @@
+"""The front of the gateway: from one HTTP request to who asks, where to, and who answers it.
+
+Steps: Host and Origin, path, credential, ladder, session, route; then the method's own way.
+Nothing here decides: every action goes through the pipeline.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from exeat.core.decision import Reason
+from exeat.core.facts import PinState, ToolFacts
+from exeat.core.ids import ServerId
+from exeat.core.request import AccessRequest, Caller
+from exeat.gateway import answers
+from exeat.gateway.answer import ClientAnswer
+from exeat.gateway.asks import Asks
+from exeat.gateway.call import Call
+from exeat.gateway.clients import Clients
+from exeat.gateway.credentials import Credentials
+from exeat.gateway.edge import Connection, Exchange
+from exeat.gateway.http1 import RequestHead
+from exeat.gateway.inbound import (
+    HEADER_MISMATCH,
+    Notification,
+    Rejection,
+    Request,
+    RequestId,
+    Response,
+    read_post,
+)
+from exeat.gateway.link import Link
+from exeat.gateway.lists import Lists
+from exeat.gateway.methods import CLIENT_METHODS, LIST_KEY, Era
+from exeat.gateway.param_headers import Mirrored, disagreement, mirrored, render
+from exeat.gateway.pipeline import Enforced, Pipeline
+from exeat.gateway.routes import Route, Router
+from exeat.gateway.sealing import StateSealer, binding
+from exeat.gateway.sessions import ClientSession, Sessions
+from exeat.gateway.settings import GatewaySettings
+from exeat.gateway.upstreams import Upstreams
+from exeat.gateway.wire import encode, error_body, error_message
+
+KEEP_ALIVE_S: Final = 15.0
+SWEEP_S: Final = 1.0
+MIRRORED_MAX: Final = 4096
+_HANDSHAKES: Final = frozenset({"initialize", "server/discover"})
+
+
+class Front:
+    """One per gateway process."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pipeline: Pipeline,
+        upstreams: Upstreams,
+        settings: GatewaySettings,
+        state_key: bytes,
+        clock: Callable[[], int],
+    ) -> None:
+        self.loop = loop
+        self.pipeline = pipeline
+        self.upstreams = upstreams
+        self.settings = settings
+        self.clock = clock
+        self.sealer = StateSealer(state_key, os.urandom)
+        self.sessions = Sessions(lambda: os.urandom(24).hex(), loop.time)
+        self.credentials = Credentials(pipeline)
+        self.router = Router(upstreams, pipeline)
+        self.asks = Asks(self)
+        self.lists = Lists(self)
+        self.clients = Clients(self)
+        self.calls: set[Call] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._mirrored: dict[str, tuple[Mirrored, ...]] = {}
+        self._last_alive = loop.time()
+        self._timer = loop.call_later(SWEEP_S, self._sweep)
+
+    # ---- HTTP
+
+    def dispatch(self, connection: Connection, head: RequestHead, body: bytes) -> Exchange | None:
+        """The edge's entry: answers at once, or returns what will."""
+        refused = self.settings.refuses(head.fields)
+        if refused:
+            self.pipeline.ledger.count("host_or_origin_refused")
+            connection.plain(403, refused)
+            return None
+        endpoint = self.router.endpoint(head.path)
+        if endpoint is None:
+            self._other_path(connection, head)
+            return None
+        if head.method not in ("POST", "GET", "DELETE"):
+            connection.plain(405, "use POST", b"allow: POST, GET, DELETE\r\n")
+            return None
+        caller = self.credentials.caller(head.fields.get("authorization"), self.clock())
+        if caller is None:
+            self._unauthenticated(connection, head)
+            return None
+        if head.method != "POST":
+            return self.clients.get_or_delete(connection, head, caller, endpoint.server)
+        message = read_post(head, body)
+        if type(message) is Request:
+            return self._request(connection, head, message, caller, endpoint.server)
+        self._not_a_request(connection, head, message, caller, endpoint.server)
+        return None
+
+    def _other_path(self, connection: Connection, head: RequestHead) -> None:
+        if head.path == "/healthz" and head.method == "GET":
+            connection.plain(200, "ok")
+        elif head.path == "/readyz" and head.method == "GET":
+            ready = self.pipeline.state.fresh
+            connection.plain(200 if ready else 503, "ready" if ready else "state unconfirmed")
+        else:
+            connection.plain(404, "no such endpoint; MCP is served at /mcp and /mcp/SERVER")
+
+    def _unauthenticated(self, connection: Connection, head: RequestHead) -> None:
+        given = "authorization" in head.fields
+        self.pipeline.ledger.count(
+            "unauthenticated",
+            {"path": head.path[:128], "credential": "unknown" if given else "none"},
+        )
+        problem = ' error="invalid_token"' if given else ""
+        body = error_message(
+            None,
+            error_body(
+                -31401,
+                "Unauthenticated: this gateway needs an agent's key as a bearer token",
+                {"reason": "unauthenticated", "remedy": "ask the agent's owner for a key"},
+            ),
+        )
+        challenge = f'www-authenticate: Bearer realm="exeat"{"," if problem else ""}{problem}\r\n'
+        connection.respond(401, b"application/json", body, challenge.encode("ascii"))
+
+    def reject(self, connection: Connection, rejection: Rejection) -> None:
+        self.pipeline.ledger.count("malformed", {"code": str(rejection.code)})
+        body = error_body(rejection.code, rejection.message, rejection.data)
+        connection.respond(rejection.status, b"application/json", error_message(rejection.id, body))
+
+    # ---- messages
+
+    def _not_a_request(
+        self,
+        connection: Connection,
+        head: RequestHead,
+        message: Notification | Response | Rejection | Request,
+        caller: Caller,
+        server: ServerId | None,
+    ) -> None:
+        if isinstance(message, Rejection):
+            self.reject(connection, message)
+            return
+        if isinstance(message, Notification) and message.era is Era.MODERN:
+            self.pipeline.ledger.count("client_notification_modern")
+            connection.respond(202, b"", b"")
+            return
+        session = self._session(connection, head, caller, server, None)
+        if session is None:
+            return
+        if isinstance(message, Response):
+            if not self.asks.answered(session, message):
+                self.pipeline.ledger.count("answer_unasked")
+        elif isinstance(message, Notification):
+            self.clients.notified(session, message)
+        connection.respond(202, b"", b"")
+
+    def _session(
+        self,
+        connection: Connection,
+        head: RequestHead,
+        caller: Caller,
+        server: ServerId | None,
+        request_id: RequestId | None,
+    ) -> ClientSession | None:
+        """GW-13.  Answers the client itself if there is none."""
+        given = head.fields.get("mcp-session-id")
+        principal = self.router.principal(caller)
+        session = self.sessions.find(given, principal, server) if given else None
+        if session is None:
+            text = "Session not found; initialize again" if given else "Missing Mcp-Session-Id"
+            body = error_message(request_id, error_body(-32600, text))
+            connection.respond(404 if given else 400, b"application/json", body)
+        return session
+
+    def _request(
+        self,
+        connection: Connection,
+        head: RequestHead,
+        request: Request,
+        caller: Caller,
+        server: ServerId | None,
+    ) -> Exchange | None:
+        answer = ClientAnswer(connection, request.id, modern=request.era is Era.MODERN)
+        method = request.method
+        if method in _HANDSHAKES and method in CLIENT_METHODS[request.era]:
+            return self.clients.handshake(answer, request, caller, server)
+        session = None
+        if request.era is Era.LEGACY:
+            session = self._session(connection, head, caller, server, request.id)
+            if session is None:
+                return None
+            if method == "ping":
+                self.pipeline.ledger.count("ping")
+                answer.final(b'{"jsonrpc":"2.0","id":%b,"result":{}}' % encode(request.id))
+                return None
+            if request.id in session.calls:
+                self.reject(
+                    connection,
+                    Rejection(400, -32600, "this id is already in use in this session", request.id),
+                )
+                return None
+        if method in LIST_KEY:
+            return self.lists.start(answer, request, caller, server, session)
+        if server is None and method in ("subscriptions/listen", "logging/setLevel"):
+            return self.clients.local(answer, request, caller, session)
+        route = self.router.route(request, caller, server, session)
+        if route is None:
+            self._unroutable(answer, request, caller, server)
+            return None
+        return self._act(answer, head, request, route)
+
+    def _unroutable(
+        self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
+    ) -> None:
+        """No such server, or a name that no server of the aggregate has: nothing to decide upon."""
+        self.pipeline.ledger.count("unroutable", {"method": request.method[:64]})
+        if server is None and request.method in CLIENT_METHODS[request.era]:
+            answer.final(
+                answers.unknown(request.id, request.method, request.target),
+                error_code=0 if request.method == "tools/call" else answers.UNKNOWN_TOOL,
+            )
+        else:
+            answer.final(
+                answers.unknown(request.id, request.method, ""),
+                error_code=answers.METHOD_NOT_FOUND,
+            )
+
+    def _act(
+        self, answer: ClientAnswer, head: RequestHead, request: Request, route: Route
+    ) -> Exchange | None:
+        """One action on one server."""
+        wrong = self._unseal(request, route)
+        if wrong:
+            answer.final(error_message(request.id, error_body(-32602, wrong)), error_code=-32602)
+            return None
+        access = self.router.describe(request, route, self.clock())
+        if request.era is Era.MODERN and access.tool is not None:
+            declared = self._declared(access.tool)
+            if declared:
+                mismatch = disagreement(declared, access.arguments, head.fields)
+                if mismatch:
+                    answer.final(
+                        error_message(request.id, error_body(HEADER_MISMATCH, mismatch)),
+                        error_code=HEADER_MISMATCH,
+                    )
+                    return None
+        call = Call(self, route, request, access, answer)
+        if route.session is not None:
+            route.session.calls[request.id] = call
+        link = self.router.link_now(route)
+        if link is not None:
+            call.access = self.router.seen(call.access, route)
+            call.submit(link)
+        else:
+            self.spawn(self._later(call))
+        return call
+
+    async def _later(self, call: Call) -> None:
+        """The server must be probed, started or opened first; a denial needs none of that."""
+        route = call.route
+        if self.router.denied_anyway(call.access):
+            call.submit(NO_LINK)
+            return
+        made = await self.router.make_link(route)
+        if isinstance(made, str):
+            # GW-11: the attempt is decided and recorded all the same; its outcome is "not sent"
+            call.reason = made
+            if call.access.tool is not None:
+                call.access = replace(call.access, observed_pin=call.access.tool.pin)
+            call.submit(UNREACHABLE)
+            return
+        call.access = self.router.seen(replace(call.access, now=self.clock()), route)
+        call.submit(made)
+
+    def _unseal(self, request: Request, route: Route) -> str:
+        """A retry's state must be ours, for this call; empty if all is well."""
+        state = request.params.get("requestState")
+        if state is None:
+            return ""
+        bound = binding(
+            route.principal, route.server.id, request.method, route.target, request.params
+        )
+        own = self.sealer.unseal(state, bound, self.clock())
+        if own is None:
+            self.pipeline.ledger.count("request_state_refused")
+            return "Invalid requestState: it does not belong to this call, or it has expired"
+        request.params["requestState"] = own
+        return ""
+
+    # ---- for calls
+
+    def hidden(self, enforced: Enforced) -> bool:
+        """GW-8: would this tool, prompt or resource be left out of this principal's lists?"""
+        request = enforced.request
+        if not request.target or request.caller.agent.lifecycle != "active":
+            return False
+        if enforced.decision.reason in _SAID_TO_ALL:
+            return False
+        tool: ToolFacts | None = request.tool
+        if tool is not None:
+            tool = replace(tool, state=PinState.PINNED)
+        return not self.pipeline.state.view.pdp.could_permit(
+            request.caller, request.server, request.method, request.action, tool, request.target,
+            request.now,
+        )  # fmt: skip
+
+    def _declared(self, tool: ToolFacts) -> tuple[Mirrored, ...]:
+        known = self._mirrored.get(tool.pin)
+        if known is None:
+            if len(self._mirrored) >= MIRRORED_MAX:
+                self._mirrored.clear()
+            known = self._mirrored[tool.pin] = mirrored(tool.input_schema)
+        return known
+
+    def param_headers(self, access: AccessRequest) -> dict[str, str]:
+        if access.tool is None:
+            return {}
+        declared = self._declared(access.tool)
+        return render(declared, access.arguments) if declared else {}
+
+    def server_asks(
+        self, call: Call, link: Link, request_id: RequestId, method: str, params: bytes
+    ) -> None:
+        self.asks.asked(call, link, request_id, method, params)
+
+    def input_required(
+        self, call: Call, enforced: Enforced, value: dict[str, Any], raw: bytes
+    ) -> None:
+        self.asks.input_required(call, enforced, value, raw)
+
+    def ended(self, call: Call) -> None:
+        self.calls.discard(call)
+        session = call.route.session
+        if session is not None and session.calls.get(call.request.id) is call:
+            del session.calls[call.request.id]
+
+    def spawn(self, work: Any) -> None:
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._spawned)
+
+    def _spawned(self, task: "asyncio.Task[None]") -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.loop.call_exception_handler(
+                {"message": "a task of the gateway failed", "exception": task.exception()}
+            )
+
+    # ---- time
+
+    def _sweep(self) -> None:
+        now = self.loop.time()
+        limit = self.settings.upstream_answer_max_s
+        for call in [c for c in self.calls if not c.unlimited and now - c.started > limit]:
+            call.too_late()
+        if now - self._last_alive >= KEEP_ALIVE_S:
+            self._last_alive = now
+            for call in [c for c in self.calls if now - c.started >= KEEP_ALIVE_S / 2]:
+                call.answer.keep_alive()
+            self.clients.keep_alive()
+            self.sessions.sweep()
+        self._timer = self.loop.call_later(SWEEP_S, self._sweep)
+
+    async def close(self) -> None:
+        self._timer.cancel()
+        for call in list(self.calls):
+            call.give_up("gateway_stopped")
+        self.clients.close()
+        self.sessions.close()
+        for task in list(self.tasks):
+            task.cancel()
+        await self.upstreams.close()
+
+
+_SAID_TO_ALL: Final = frozenset(
+    {
+        Reason.AGENT_NOT_ACTIVE,
+        Reason.AGENT_EXPIRED,
+        Reason.OWNER_NOT_LIVE,
+        Reason.SCOPE_NOT_ACCEPTED,
+        Reason.USER_NOT_LIVE,
+        Reason.STATE_STALE,
+        Reason.CLOCK_BACKWARDS,
+        Reason.NO_POLICY,
+        Reason.DENIALS_CAPPED,
+        Reason.METHOD_UNKNOWN,
+        Reason.SERVER_NOT_ACTIVE,
+    }
+)
+
+
+class _NoLink:
+    """Stands for an upstream that is never called: the action is denied, or cannot be sent."""
+
+    era = Era.MODERN
+    usable = False
+
+    def __init__(self, isolation: str) -> None:
+        self.isolation = isolation
+
+    def call(self, outbound: Any, sink: Any) -> Any:
+        raise AssertionError("there is no upstream to call")
+
+    def notify(self, method: str, params: dict[str, Any]) -> None: ...
+
+    def reply(self, request_id: RequestId, payload: bytes) -> None: ...
+
+
+NO_LINK: Final = _NoLink("")
+UNREACHABLE: Final = _NoLink("unreachable")

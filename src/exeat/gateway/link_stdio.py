@@ -1,0 +1,176 @@
+"""A link over stdio: one child process, one principal (or shared, once confirmed stateless).
+
+Many calls share the pipe, so ids and progress tokens are ours on the upstream's side and are
+mapped back; nothing that one call is told can reach another.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from exeat.core.errors import UpstreamFailed
+from exeat.core.strictjson import MalformedJson, parse
+from exeat.gateway.inbound import RequestId, valid_id
+from exeat.gateway.link import Handle, MessageSink, Outbound, deliver, raw_bytes
+from exeat.gateway.methods import Era
+from exeat.gateway.process import StdioProcess
+from exeat.gateway.wire import (
+    Incoming,
+    Nonsense,
+    encode,
+    notification_message,
+    read_incoming,
+    request_message,
+)
+
+NONSENSE_MAX: Final = 100
+"""Lines that are no message: a chatty server is tolerated, a flood is not."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    sink: MessageSink
+    token: RequestId | None
+
+
+class StdioLink:
+    """``on_unbound``: told of requests and notifications of the server that belong to no call."""
+
+    def __init__(self, isolation: str) -> None:
+        self.era = Era.MODERN
+        self.isolation = isolation
+        self._process: StdioProcess | None = None
+        self._waiting: dict[int, _Waiting] = {}
+        self._last = 0
+        self._nonsense = 0
+        self._down = ""
+        self.on_unbound: Callable[[Incoming], None] | None = None
+        self.on_down: Callable[[str], None] | None = None
+
+    def attach(self, process: StdioProcess) -> None:
+        self._process = process
+
+    @property
+    def usable(self) -> bool:
+        return not self._down and self._process is not None and self._process.alive
+
+    @property
+    def down_reason(self) -> str:
+        return self._down
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting)
+
+    # ---- Link
+
+    def call(self, outbound: Outbound, sink: MessageSink) -> Handle:
+        self._last += 1
+        mine = self._last
+        params, token = outbound.params, None
+        meta = params.get("_meta")
+        if meta is not None and "progressToken" in meta:
+            token = meta["progressToken"]
+            params = {**params, "_meta": {**meta, "progressToken": mine}}
+        self._waiting[mine] = _Waiting(sink, token)
+        handle = _StdioCall(self, mine)
+        try:
+            self._send(request_message(mine, outbound.method, params))
+        except UpstreamFailed as error:
+            self._waiting.pop(mine, None)
+            sink.link_failed(str(error), sent=False)
+        return handle
+
+    def notify(self, method: str, params: dict[str, Any]) -> None:
+        if self.usable:
+            self._send(notification_message(method, encode(params)))
+
+    def reply(self, request_id: RequestId, payload: bytes) -> None:
+        if self.usable:
+            self._send(payload)
+
+    def _send(self, line: bytes) -> None:
+        if self._process is None:
+            raise UpstreamFailed("the server's process is not running")
+        self._process.send(line)
+
+    def give_up(self, mine: int) -> None:
+        if self._waiting.pop(mine, None) is not None:
+            self.notify(
+                "notifications/cancelled", {"requestId": mine, "reason": "the client gave up"}
+            )
+
+    # ---- from the process
+
+    def line(self, data: bytes) -> None:
+        try:
+            message = read_incoming(data)
+        except Nonsense:
+            self._nonsense += 1
+            if self._nonsense > NONSENSE_MAX and self._process is not None:
+                self.exited("wrote too many lines that are no JSON-RPC messages")
+            return
+        if type(message.method) is str:
+            self._spoken(message)
+            return
+        waiting = self._waiting.pop(message.id, None) if type(message.id) is int else None
+        if waiting is not None:
+            deliver(waiting.sink, message, message.id)
+
+    def _spoken(self, message: Incoming) -> None:
+        """A request or notification of the server: to the call that it names, else to nobody's."""
+        if message.method == "notifications/progress":
+            self._progress(message)
+        elif self.on_unbound is not None:
+            self.on_unbound(message)
+
+    def _progress(self, message: Incoming) -> None:
+        params = _object(raw_bytes(message.params))
+        token = params.get("progressToken")
+        waiting = self._waiting.get(token) if type(token) is int else None
+        if waiting is not None and waiting.token is not None:
+            params["progressToken"] = waiting.token
+            waiting.sink.link_notification("notifications/progress", encode(params))
+
+    def only_sink(self) -> MessageSink | None:
+        """The sink of the only call under way, if there is exactly one."""
+        if len(self._waiting) != 1:
+            return None
+        return next(iter(self._waiting.values())).sink
+
+    def exited(self, reason: str) -> None:
+        """GW-5: the end of the process fails its calls; each is told once."""
+        self._down = reason
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting.values():
+            each.sink.link_failed(reason, sent=True)
+        if self.on_down is not None:
+            self.on_down(reason)
+
+    async def close(self) -> None:
+        if self._process is not None:
+            await self._process.stop()
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+
+    try:
+        value = parse(raw)
+    except MalformedJson:
+        return {}
+    return value if isinstance(value, dict) and valid_id(value.get("progressToken")) else {}
+
+
+class _StdioCall:
+    __slots__ = ("_id", "_link")
+
+    def __init__(self, link: StdioLink, mine: int) -> None:
+        self._link, self._id = link, mine
+
+    def cancel(self) -> None:
+        self._link.give_up(self._id)
+
+    def pause(self) -> None:
+        """One pipe serves many calls: a slow client is buffered within its own bounds instead."""
+
+    def resume(self) -> None: ...

@@ -1,0 +1,271 @@
+"""Lists are decided like any action and answered with what this principal could ever be permitted
+(GW-8).  Each tool is shown only if the definition in this very listing is the pinned one (REG-6).
+"""
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
+
+from exeat.core.errors import ExeatError, UpstreamFailed
+from exeat.core.facts import ServerFacts, tool_action
+from exeat.core.ids import ActionId, ServerId
+from exeat.core.request import AccessRequest, Caller
+from exeat.gateway import answers
+from exeat.gateway.answer import ClientAnswer
+from exeat.gateway.edge import Exchange
+from exeat.gateway.handshake import LIST_MAX_S, UpstreamError, ask, fetch_all
+from exeat.gateway.inbound import Request
+from exeat.gateway.methods import LIST_KEY, Era
+from exeat.gateway.outbound import translate
+from exeat.gateway.pipeline import Enforced
+from exeat.gateway.routes import SEPARATOR, Route, strings
+from exeat.gateway.sessions import ClientSession, principal_key
+from exeat.gateway.upstreams import UpstreamServer
+from exeat.gateway.wire import encode, error_body, error_message, result_message
+
+if TYPE_CHECKING:
+    from exeat.gateway.front import Front
+
+_NAME: Final = {"tools": "name", "prompts": "name", "resources": "uri"}
+_METHOD: Final = {"tools": "tools/call", "prompts": "prompts/get", "resources": "resources/read"}
+
+
+class _Cancelled:
+    """The edge's view of a list under way."""
+
+    def __init__(self, answer: ClientAnswer) -> None:
+        self._answer = answer
+
+    def client_gone(self) -> None:
+        self._answer.gone()
+
+    def client_slow(self) -> None: ...
+
+    def client_ready(self) -> None: ...
+
+
+class Lists:
+    def __init__(self, front: "Front") -> None:
+        self._front = front
+
+    def start(
+        self,
+        answer: ClientAnswer,
+        request: Request,
+        caller: Caller,
+        server: ServerId | None,
+        session: ClientSession | None,
+    ) -> Exchange:
+        if server is None:
+            self._front.spawn(self._aggregate(answer, request, caller, session))
+        else:
+            self._front.spawn(self._single(answer, request, caller, server, session))
+        return _Cancelled(answer)
+
+    async def _single(
+        self,
+        answer: ClientAnswer,
+        request: Request,
+        caller: Caller,
+        server: ServerId,
+        session: ClientSession | None,
+    ) -> None:
+        front = self._front
+        route = front.router.route(request, caller, server, session)
+        if route is None:
+            code = answers.METHOD_NOT_FOUND
+            answer.final(answers.unknown(request.id, request.method, ""), error_code=code)
+            return
+        enforced = await self._enforce(request, route)
+        if not enforced.permitted:
+            answer.final(self._denied(request, enforced))
+            return
+        try:
+            result = await self._fetch(request, route)
+        except UpstreamError as refusal:
+            front.pipeline.outcome(enforced, "rpc_error")
+            error = refusal.error
+            body = error_body(int(error.get("code", -32603)), str(error.get("message", "")))
+            answer.final(error_message(request.id, body), error_code=int(error.get("code", 0)))
+            return
+        except ExeatError as failure:
+            front.pipeline.outcome(enforced, "failed", cause="upstream_failed")
+            answer.final(
+                answers.upstream_failed(request.id, server, str(failure), enforced.id, sent=False)
+            )
+            return
+        key = LIST_KEY[request.method]
+        result[key] = self._filter(result.get(key), key, route)
+        self._finish(answer, request, result, [enforced])
+
+    async def _enforce(self, request: Request, route: Route) -> Enforced:
+        front = self._front
+        now = front.clock()
+        access = AccessRequest(
+            caller=route.caller,
+            method=request.method,
+            action=ActionId(request.method),
+            server=route.server,
+            target="",
+            tool=None,
+            observed_pin="",
+            arguments=request.params,
+            now=now,
+            clock_trusted=front.pipeline.ledger.clock_trusted(now),
+        )
+        waiting: asyncio.Future[Enforced] = front.loop.create_future()
+
+        def then(enforced: Enforced) -> None:
+            if not waiting.done():
+                waiting.set_result(enforced)
+
+        front.pipeline.submit(access, route.run, "", then)
+        return await waiting
+
+    def _denied(self, request: Request, enforced: Enforced) -> bytes:
+        if enforced.receipt is None:
+            return answers.unrecorded(request.id, enforced.failure)
+        return answers.denial(request.id, request.method, enforced)
+
+    async def _fetch(self, request: Request, route: Route) -> dict[str, Any]:
+        """One page as the client asked for it.  Raises UpstreamFailed."""
+        made = self._front.router.link_now(route)
+        if made is None:
+            other = await self._front.router.make_link(route)
+            if isinstance(other, str):
+                raise UpstreamFailed(other)
+            made = other
+        outbound = translate(request, made.era, "")
+        outbound.id = f"exeat-{request.method}"
+        return await ask(made, self._front.loop, outbound, LIST_MAX_S)
+
+    def _filter(self, items: object, key: str, route: Route) -> list[dict[str, Any]]:
+        listed = (
+            [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+        )
+        upstream = route.upstream
+        if key == "tools":
+            return self._tools(listed, route.caller, route.server, upstream)
+        if key == "resources":
+            upstream.resources |= strings(item.get("uri") for item in listed)
+        if key == "resourceTemplates":
+            upstream.templates |= strings(item.get("uriTemplate") for item in listed)
+            return [item for item in listed if self._allowed(route, "resources/read", "")]
+        return [
+            item
+            for item in listed
+            if self._allowed(route, _METHOD[key], str(item.get(_NAME[key], "")))
+        ]
+
+    def _allowed(self, route: Route, method: str, target: str) -> bool:
+        view = self._front.pipeline.state.view
+        return view.pdp.could_permit(
+            route.caller, route.server, method, ActionId(method), None, target, self._front.clock()
+        )
+
+    def _tools(
+        self,
+        listed: list[dict[str, Any]],
+        caller: Caller,
+        server: ServerFacts,
+        upstream: UpstreamServer,
+    ) -> list[dict[str, Any]]:
+        digests = upstream.compare(listed)
+        view = self._front.pipeline.state.view
+        now = self._front.clock()
+        shown = []
+        for item in listed:
+            name = item.get("name")
+            if not isinstance(name, str):
+                continue
+            action = tool_action(server.id, name)
+            tool = view.snapshot.tools.get(action)
+            if tool is None or not tool.pin or digests.get(name) != tool.pin:
+                continue
+            if view.pdp.could_permit(caller, server, "tools/call", action, tool, name, now):
+                shown.append(item)
+        return shown
+
+    # ---- the aggregate endpoint
+
+    async def _aggregate(
+        self,
+        answer: ClientAnswer,
+        request: Request,
+        caller: Caller,
+        session: ClientSession | None,
+    ) -> None:
+        """Whole lists of every server in the agent's scope, names prefixed; one slow or broken server
+        is left out, and is said to be in the result's ``_meta``."""
+        servers = self._front.router.servers(caller)
+        parts = await asyncio.gather(
+            *(self._part(request, caller, facts, up, session) for facts, up in servers)
+        )
+        key = LIST_KEY[request.method]
+        items: list[dict[str, Any]] = []
+        missing: dict[str, str] = {}
+        done: list[Enforced] = []
+        denied: Enforced | None = None
+        for (facts, _), (enforced, listed, failure) in zip(servers, parts, strict=True):
+            if not enforced.permitted:
+                denied = enforced
+                missing[facts.id] = str(enforced.decision.reason)
+            elif failure:
+                missing[facts.id] = failure
+                self._front.pipeline.outcome(enforced, "failed", cause="upstream_failed")
+            else:
+                done.append(enforced)
+                items.extend(listed)
+        if denied is not None and not done:
+            answer.final(self._denied(request, denied))
+            return
+        result: dict[str, Any] = {key: items}
+        if missing:
+            result["_meta"] = {"exeat/unavailable": missing}
+        self._finish(answer, request, result, done)
+
+    async def _part(
+        self,
+        request: Request,
+        caller: Caller,
+        facts: ServerFacts,
+        upstream: UpstreamServer,
+        session: ClientSession | None,
+    ) -> tuple[Enforced, list[dict[str, Any]], str]:
+        front = self._front
+        route = Route(facts, upstream, caller, session, principal_key(caller), "", "")
+        enforced = await self._enforce(request, route)
+        if not enforced.permitted:
+            return enforced, [], ""
+        key = LIST_KEY[request.method]
+        made = front.router.link_now(route) or await front.router.make_link(route)
+        if isinstance(made, str):
+            return enforced, [], made
+        try:
+            listed = await fetch_all(made, front.loop, request.method, key)
+        except ExeatError as failure:
+            return enforced, [], str(failure)
+        kept = self._filter(listed, key, route)
+        if key in ("tools", "prompts"):
+            kept = [{**item, "name": f"{facts.id}{SEPARATOR}{item['name']}"} for item in kept]
+        return enforced, kept, ""
+
+    def _finish(
+        self,
+        answer: ClientAnswer,
+        request: Request,
+        result: dict[str, Any],
+        done: list[Enforced],
+    ) -> None:
+        if request.era is Era.MODERN:
+            result.setdefault("ttlMs", 0)
+            result["cacheScope"] = "private"
+            result["resultType"] = "complete"
+        else:
+            for name in ("ttlMs", "cacheScope", "resultType"):
+                result.pop(name, None)
+        body = encode(result)
+        answer.final(result_message(request.id, body))
+        digest = hashlib.sha256(body).digest()
+        for enforced in done:
+            self._front.pipeline.outcome(enforced, "ok", digest=digest, size=len(body))

@@ -1,0 +1,48 @@
+"""A client's decided request in the era of the link that carries it (GW-4).  Pure."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from exeat import __version__
+from exeat.gateway.inbound import Params, Request, RequestId
+from exeat.gateway.link import Outbound
+from exeat.gateway.methods import (
+    META_CAPABILITIES,
+    META_CLIENT,
+    META_FORWARDED,
+    META_VERSION,
+    MODERN_VERSIONS,
+    Era,
+)
+
+CLIENT_INFO: Final = {"name": "exeat", "title": "exeat gateway", "version": __version__}
+
+
+def envelope(capabilities: Mapping[str, Any], client: Any = None) -> Params:
+    """The modern ``_meta`` members that every request carries."""
+    return {
+        META_VERSION: MODERN_VERSIONS[-1],
+        META_CAPABILITIES: dict(capabilities),
+        META_CLIENT: client if isinstance(client, dict) else CLIENT_INFO,
+    }
+
+
+def own_request(era: Era, request_id: RequestId, method: str, params: Params) -> Outbound:
+    """A request of the gateway itself: probe, handshake, list."""
+    if era is Era.MODERN:
+        params = {**params, "_meta": envelope({})}
+    return Outbound(request_id, method, params)
+
+
+def translate(request: Request, era: Era, target: str) -> Outbound:
+    """``target``: the name or URI at the upstream, which may differ from the client's."""
+    meta = {key: value for key, value in request.meta.items() if key in META_FORWARDED}
+    if era is Era.MODERN:
+        capabilities: Mapping[str, Any] = {}
+        client: Any = None
+        if request.era is Era.MODERN:
+            capabilities = request.meta.get(META_CAPABILITIES, {})
+            client = request.meta.get(META_CLIENT)
+        meta.update(envelope(capabilities, client))
+    params = {**request.params, "_meta": meta} if meta else request.params
+    return Outbound(request.id, request.method, params, target)

@@ -1,0 +1,163 @@
+"""The PEP: every action is decided, written down, and only then done.
+
+The order is the security argument (GW-1):
+
+1. the facts, from one frozen view
+2. the decision, pure
+3. the record, durable
+4. a last look: if the state changed meanwhile, the action is decided again
+5. the effect, by whoever asked
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from exeat.core.decision import Decision, Reason, Verdict
+from exeat.core.errors import LedgerUnavailable
+from exeat.core.request import AccessRequest
+from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt, Status
+from exeat.gateway.ports import LiveState, Recorder, View
+
+DENIALS_MAX: Final = 200
+"""Denials that one run is told the details of, per window (GW-8, APP-12)."""
+DENIALS_WINDOW_NS: Final = 60 * 1_000_000_000
+RUNS_MAX: Final = 10_000
+_CAPPABLE: Final = frozenset(
+    {
+        Reason.NOT_PERMITTED,
+        Reason.FORBIDDEN,
+        Reason.ACTION_UNKNOWN,
+        Reason.ARGUMENTS_INVALID,
+        Reason.ARGUMENTS_UNTYPED,
+        Reason.ARGUMENT_OVERSIZE,
+        Reason.ARGUMENT_NOT_CANONICAL,
+        Reason.OUT_OF_SCOPE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """A decision on record.  ``receipt`` None: it could not be recorded, and nothing may happen."""
+
+    request: AccessRequest
+    decision: Decision
+    index: int
+    id: str
+    receipt: Receipt | None
+    failure: str = ""
+
+    @property
+    def permitted(self) -> bool:
+        return self.receipt is not None and self.decision.verdict is Verdict.PERMIT
+
+
+Then = Callable[[Enforced], None]
+
+
+class Pipeline:
+    """One per gateway.  ``submit`` never waits; ``then`` is called once."""
+
+    def __init__(self, state: LiveState, ledger: Recorder, clock: Callable[[], int]) -> None:
+        self.state = state
+        self.ledger = ledger
+        self.clock = clock
+        self._denials: dict[str, tuple[int, int]] = {}
+
+    def submit(self, request: AccessRequest, run: str, isolation: str, then: Then) -> None:
+        view = self.state.view
+        decision = self._decide(view, request)
+        if decision.verdict is not Verdict.PERMIT:
+            decision = self._capped(run, decision, request.now)
+        context = DecisionContext(run=run, policy=view.snapshot.policy, isolation=isolation)
+        ledger = self.ledger
+
+        def durable(receipt: Receipt | LedgerUnavailable) -> None:
+            if isinstance(receipt, LedgerUnavailable):
+                then(Enforced(request, decision, index, "", None, str(receipt)))
+                return
+            enforced = Enforced(request, decision, index, ledger.decision_id(index), receipt)
+            then(enforced if self.state.view is view else self._again(enforced))
+
+        index = ledger.record_decision(request, decision, context, durable)
+
+    def _decide(self, view: View, request: AccessRequest) -> Decision:
+        if not self.state.fresh:
+            return Decision(
+                Verdict.DENY,
+                Reason.STATE_STALE,
+                remedy="the gateway cannot confirm its policy state; try again shortly",
+                detail="the snapshot of registry and policy is older than its limit",
+            )
+        return view.pdp.decide(request)
+
+    def _again(self, enforced: Enforced) -> Enforced:
+        """Step 4: what was suspended or forbidden while the record was written must not leave."""
+        if enforced.decision.verdict is not Verdict.PERMIT:
+            return enforced
+        request = self._refreshed(enforced.request)
+        decision = self._decide(self.state.view, request)
+        if decision.verdict is Verdict.PERMIT:
+            return enforced
+        self.outcome(enforced, "failed", cause="state_changed")
+        return replace(enforced, decision=decision)
+
+    def _refreshed(self, request: AccessRequest) -> AccessRequest:
+        """The same request on the facts that are in force now; facts that are gone stay as denials."""
+        snapshot = self.state.view.snapshot
+        caller = request.caller
+        agent = snapshot.agents.get(caller.agent.id)
+        if agent is None:
+            return request
+        user = snapshot.people.get(caller.user.id) if caller.user is not None else None
+        tool = snapshot.tools.get(request.action) if request.tool is not None else None
+        return replace(
+            request,
+            caller=replace(caller, agent=agent, user=user if user is not None else caller.user),
+            server=snapshot.servers.get(request.server.id, replace(request.server, active=False)),
+            tool=tool,
+            now=self.clock(),
+        )
+
+    def _capped(self, run: str, decision: Decision, now: int) -> Decision:
+        if decision.reason not in _CAPPABLE:
+            return decision
+        since, count = self._denials.get(run, (now, 0))
+        if now - since > DENIALS_WINDOW_NS:
+            since, count = now, 0
+        if len(self._denials) >= RUNS_MAX and run not in self._denials:
+            self._denials.clear()
+        self._denials[run] = (since, count + 1)
+        if count < DENIALS_MAX:
+            return decision
+        return replace(
+            decision,
+            reason=Reason.DENIALS_CAPPED,
+            remedy="too many denials in this run; wait a minute, or ask the agent's owner",
+            detail=f"{decision.reason}: {decision.detail}",
+        )
+
+    def outcome(
+        self,
+        enforced: Enforced,
+        status: Status,
+        *,
+        cause: str = "",
+        digest: bytes = b"",
+        size: int = 0,
+    ) -> None:
+        """Bind what happened to its decision; written soon after, off the latency path.
+
+        ``digest``: SHA-256 of the ``size`` bytes that were relayed.  ``cause``: a closed word."""
+        if enforced.receipt is not None:
+            self.ledger.record_outcome(
+                OutcomeFacts(
+                    enforced.receipt,
+                    status,
+                    duration_ns=max(0, self.clock() - enforced.request.now),
+                    bytes=size,
+                    result_digest=digest,
+                    cause=cause,
+                )
+            )

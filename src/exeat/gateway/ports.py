@@ -1,0 +1,73 @@
+"""What the pipeline leans on.  Each protocol has its real implementation outside of the gateway."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from exeat.core.decision import Decision
+from exeat.core.errors import LedgerUnavailable
+from exeat.core.event import Event
+from exeat.core.facts import ServerFacts, Snapshot, ToolFacts
+from exeat.core.ids import ActionId
+from exeat.core.request import AccessRequest, Caller
+from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt
+
+Durable = Callable[[Receipt | LedgerUnavailable], None]
+
+
+class DecisionPoint(Protocol):
+    """The PDP of one policy version: total and pure; never raises, never waits."""
+
+    def decide(self, request: AccessRequest) -> Decision: ...
+
+    def could_permit(
+        self,
+        caller: Caller,
+        server: ServerFacts,
+        method: str,
+        action: ActionId,
+        tool: ToolFacts | None,
+        target: str,
+        now: int,
+    ) -> bool:
+        """GW-8: False only if no request of this principal could ever be permitted."""
+        ...
+
+
+class Recorder(Protocol):
+    """The ledger, as the enforcement point sees it."""
+
+    def record_decision(
+        self, request: AccessRequest, decision: Decision, context: DecisionContext, done: Durable
+    ) -> int:
+        """Returns the index at once; ``done`` is called once, when durable or refused."""
+        ...
+
+    def decision_id(self, index: int) -> str: ...
+
+    def record_outcome(self, outcome: OutcomeFacts) -> None: ...
+
+    def record_event(self, event: Event, done: Durable | None = None) -> int: ...
+
+    def count(self, kind: str, sample: Mapping[str, str] | None = None) -> None: ...
+
+    def clock_trusted(self, now: int) -> bool: ...
+
+
+class View(Protocol):
+    """One consistent state of registry and policy, swapped whole."""
+
+    @property
+    def snapshot(self) -> Snapshot: ...
+
+    @property
+    def pdp(self) -> DecisionPoint: ...
+
+
+class LiveState(Protocol):
+    """The reference to the view in force.  ``fresh``: it was confirmed recently enough."""
+
+    @property
+    def view(self) -> View: ...
+
+    @property
+    def fresh(self) -> bool: ...

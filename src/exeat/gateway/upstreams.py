@@ -1,0 +1,320 @@
+"""The upstream servers: which era each speaks, its links, and what definitions it shows.
+
+Before the first action on a server the gateway probes its era and lists its tools, so that pins are
+compared with what the server shows now (REG-6).  Probes, handshakes and the start of a stdio server
+precede actions; they are recorded as events (GW-1).
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from exeat.core.errors import UpstreamFailed
+from exeat.core.facts import ServerSpec, Transport
+from exeat.core.ids import ServerId
+from exeat.gateway.handshake import Opened, discover, fetch_all, initialize
+from exeat.gateway.isolation import Isolation
+from exeat.gateway.link import Link
+from exeat.gateway.link_http import LegacyHttpLink, ModernHttpLink
+from exeat.gateway.link_stdio import StdioLink
+from exeat.gateway.methods import Era
+from exeat.gateway.origin import Origin
+from exeat.gateway.process import StdioProcess
+from exeat.gateway.restarts import RestartPolicy
+
+LINKS_MAX: Final = 256
+"""Sessions or processes that one server may have for principals at a time."""
+RELIST_S: Final = 60.0
+
+Notice = Callable[[str, ServerId, Mapping[str, Any]], None]
+"""(kind, server, details) → an event in the ledger."""
+Observe = Callable[[ServerId, list[dict[str, Any]]], Mapping[str, str]]
+"""Definitions as listed → digest by tool name; findings are written elsewhere."""
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What upstreams need of the gateway."""
+
+    loop: asyncio.AbstractEventLoop
+    home: Path
+    environ: Mapping[str, str]
+    isolate: Callable[[ServerSpec], Isolation]
+    notice: Notice
+    observe: Observe
+    client_message: Callable[[ServerId, str, object], None]
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One principal's link, being made or made."""
+
+    opened: Opened | None = None
+    making: asyncio.Task[Opened] | None = None
+    restarts: RestartPolicy | None = None
+    used_at: float = field(default=0.0)
+
+
+class UpstreamServer:
+    """One registered server.  Replaced as a whole when its registration changes."""
+
+    def __init__(self, spec: ServerSpec, around: Surroundings) -> None:
+        self.spec = spec
+        self.id = spec.id
+        self._around = around
+        self.origin = Origin(spec.url, around.loop) if spec.transport is Transport.HTTP else None
+        self.observed: Mapping[str, str] = {}
+        self.observed_at = 0.0
+        self.about: dict[str, Any] = {}
+        self.resources: frozenset[str] = frozenset()
+        self.templates: frozenset[str] = frozenset()
+        self.ready = False
+        self._preparing: asyncio.Task[None] | None = None
+        self._modern: ModernHttpLink | None = None
+        self._legacy_only = False
+        self._slots: dict[str, _Slot] = {}
+        self._abouts: WeakKeyDictionary[Link, dict[str, Any]] = WeakKeyDictionary()
+        self.closed = False
+
+    # ---- links
+
+    def link_now(self, principal: str) -> Link | None:
+        """The link for a modern client, if it needs no waiting (the hot path)."""
+        if not self.ready:
+            return None
+        if self._modern is not None:
+            return self._modern
+        slot = self._slots.get(self._key(principal))
+        if slot is not None and slot.opened is not None and slot.opened.link.usable:
+            return slot.opened.link
+        return None
+
+    async def link(self, principal: str) -> Link:
+        """Raises UpstreamFailed."""
+        await self.prepare(principal)
+        if self._modern is not None:
+            return self._modern
+        return (await self._open(principal)).link
+
+    def _key(self, principal: str) -> str:
+        return "" if self.spec.shared else principal
+
+    async def prepare(self, principal: str) -> None:
+        """Probe and list once; later callers wait for the same attempt.  Raises UpstreamFailed."""
+        if self.ready:
+            return
+        if self._preparing is None or self._preparing.done():
+            self._preparing = self._around.loop.create_task(self._prepare(principal))
+        await asyncio.shield(self._preparing)
+
+    async def _prepare(self, principal: str) -> None:
+        if self.origin is not None:
+            await self._probe_http(self.origin)
+        if self._modern is not None:
+            await self._list(self._modern)
+        else:
+            opened = await self._open(principal)
+            self.about = opened.about
+        self.ready = True
+
+    async def _probe_http(self, origin: Origin) -> None:
+        link = ModernHttpLink(origin, self._credential())
+        about = await discover(link, self._around.loop)
+        if about is not None:
+            self._modern, self.about = link, about
+        self._notice("upstream.probed", {"era": "modern" if about is not None else "legacy"})
+
+    async def open_session(
+        self, capabilities: Mapping[str, Any], client: Any, version: str
+    ) -> Opened | None:
+        """A legacy session at an HTTP server for one legacy client; None if it is modern only."""
+        if self.origin is None or self._legacy_only:
+            return None
+        opened = await self._handshake_http(self.origin, capabilities, client, version)
+        if opened is None and self._modern is None:
+            raise UpstreamFailed(f"server {self.id} answered neither era's handshake")
+        return opened
+
+    async def _handshake_http(
+        self, origin: Origin, capabilities: Mapping[str, Any], client: Any, version: str
+    ) -> Opened | None:
+        link = LegacyHttpLink(origin, self._credential())
+        about = await initialize(link, self._around.loop, capabilities, client, version)
+        self._notice("upstream.session_opened", {"accepted": about is not None})
+        if about is not None:
+            self._abouts[link] = about
+        return Opened(link, about) if about is not None else None
+
+    async def _open(self, principal: str) -> Opened:
+        key = self._key(principal)
+        slot = self._slots.get(key)
+        if slot is None:
+            await self._make_room()
+            slot = self._slots[key] = _Slot()
+        slot.used_at = self._around.loop.time()
+        if slot.opened is not None and slot.opened.link.usable:
+            return slot.opened
+        if slot.making is None or slot.making.done():
+            slot.making = self._around.loop.create_task(self._make(slot, principal))
+        return await asyncio.shield(slot.making)
+
+    async def _make(self, slot: _Slot, principal: str) -> Opened:
+        if self.origin is not None:
+            made = await self._handshake_http(self.origin, {}, None, "")
+            if made is None:
+                raise UpstreamFailed(f"server {self.id} answered neither era's handshake")
+        else:
+            made = await self._start(slot, principal)
+        await self._list(made.link)
+        slot.opened = made
+        return made
+
+    async def _start(self, slot: _Slot, principal: str) -> Opened:
+        """GW-5: start the process, unless it failed too recently."""
+        policy = slot.restarts or RestartPolicy(self.id)
+        policy.check(time.monotonic_ns())
+        isolation = self._around.isolate(self.spec)
+        link = StdioLink(isolation.label)
+
+        def on_exit(reason: str) -> None:
+            if not self.closed:
+                before = slot.restarts or policy
+                slot.restarts = before.exited(time.monotonic_ns(), secrets.randbelow(1000) / 1000)
+                self._notice("upstream.exited", {"reason": reason})
+            link.exited(f"ended ({reason})")
+
+        process = StdioProcess(
+            self.spec,
+            isolation=isolation,
+            environ=self._around.environ,
+            on_line=link.line,
+            on_exit=on_exit,
+        )
+        link.attach(process)
+        link.on_unbound = lambda message: self._around.client_message(self.id, principal, message)
+        slot.restarts = policy.started(time.monotonic_ns())
+        await process.start()
+        self._notice(
+            "upstream.started", {"isolation": isolation.label, "evidence": isolation.evidence}
+        )
+        about = await discover(link, self._around.loop)
+        if about is None:
+            link.era = Era.LEGACY
+            about = await initialize(link, self._around.loop, {}, None, "")
+        if about is None:
+            await process.stop()
+            raise UpstreamFailed(
+                f"server {self.id} answered neither era's handshake",
+                remedy="check that its command starts an MCP server on stdio",
+            )
+        return Opened(link, about)
+
+    async def _make_room(self) -> None:
+        if len(self._slots) < LINKS_MAX:
+            return
+        for key, slot in sorted(self._slots.items(), key=lambda item: item[1].used_at):
+            link = slot.opened.link if slot.opened is not None else None
+            if isinstance(link, StdioLink) and not link.busy:
+                del self._slots[key]
+                await link.close()
+                return
+            if isinstance(link, LegacyHttpLink):
+                del self._slots[key]
+                link.close()
+                return
+        raise UpstreamFailed(
+            f"server {self.id} already serves {LINKS_MAX} principals",
+            remedy="try again later, or confirm the server as shared if it keeps no state",
+        )
+
+    def about_of(self, link: Link) -> Mapping[str, Any]:
+        """What the server said of itself on this link's handshake."""
+        about: Mapping[str, Any] = self._abouts.get(link, self.about)
+        return about
+
+    # ---- definitions
+
+    async def _list(self, link: Link) -> None:
+        listed = await fetch_all(link, self._around.loop, "tools/list", "tools")
+        self.note(listed)
+
+    def note(self, definitions: list[dict[str, Any]]) -> None:
+        """REG-6: the whole of what the server shows now, compared with its pins."""
+        self.observed = self._around.observe(self.id, definitions)
+        self.observed_at = self._around.loop.time()
+
+    def compare(self, definitions: list[dict[str, Any]]) -> Mapping[str, str]:
+        """The digests of a part of the list (a page), which are what the server shows from now on."""
+        digests = self._around.observe(self.id, definitions)
+        if any(self.observed.get(name) != digest for name, digest in digests.items()):
+            self.observed = {**self.observed, **digests}
+        return digests
+
+    async def relist(self) -> None:
+        """Look again, for servers that change without saying so.  Raises UpstreamFailed."""
+        if not self.ready or self._around.loop.time() - self.observed_at < RELIST_S:
+            return
+        link: Link | None = self._modern
+        if link is None:
+            usable = [s.opened.link for s in self._slots.values() if s.opened is not None]
+            link = next((each for each in usable if each.usable), None)
+        if link is not None:
+            await self._list(link)
+
+    # ---- rest
+
+    @property
+    def serves_modern(self) -> bool:
+        return self._modern is not None
+
+    def _credential(self) -> dict[str, str]:
+        fields: dict[str, str] = {}
+        for header, variable in self.spec.headers_from.items():
+            value = self._around.environ.get(variable)
+            if value is None:
+                raise UpstreamFailed(
+                    f"server {self.id} needs the environment variable {variable}, which is not set",
+                    remedy=f"set {variable} in the gateway's environment and restart it",
+                )
+            fields[header] = value
+        return fields
+
+    def _notice(self, kind: str, details: Mapping[str, Any]) -> None:
+        self._around.notice(kind, self.id, details)
+
+    async def close(self) -> None:
+        self.closed = True
+        for slot in self._slots.values():
+            link = slot.opened.link if slot.opened is not None else None
+            if isinstance(link, StdioLink):
+                await link.close()
+            elif isinstance(link, LegacyHttpLink):
+                link.close()
+        if self.origin is not None:
+            self.origin.close()
+
+
+class Upstreams:
+    """All registered servers, kept in step with the snapshot."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self.servers: dict[ServerId, UpstreamServer] = {}
+
+    def follow(self, specs: Mapping[ServerId, ServerSpec]) -> None:
+        """Take over new and changed registrations; close what is gone."""
+        for server_id in [key for key in self.servers if self.servers[key].spec != specs.get(key)]:
+            gone = self.servers.pop(server_id)
+            self._around.loop.create_task(gone.close())
+        for server_id, spec in specs.items():
+            if server_id not in self.servers:
+                self.servers[server_id] = UpstreamServer(spec, self._around)
+
+    async def close(self) -> None:
+        for server in list(self.servers.values()):
+            await server.close()
