@@ -27,7 +27,7 @@ class Bundle(Pdp):
     version: PolicyVersionFacts | None
 
 
-def compile_bundle(  # noqa: PLR0913 -- the registry's maps, each by its name
+def compile_bundle(
     policy: PolicyVersionFacts | None,
     tools: Mapping[ActionId, ToolFacts],
     servers: Mapping[ServerId, ServerFacts],

@@ -132,7 +132,7 @@ class Pdp:
     the version cannot be read at all; then everything is denied (POL-1).
     """
 
-    def __init__(  # noqa: PLR0913 -- what compile_bundle found, each by its name
+    def __init__(
         self,
         index: Index,
         world: World,
@@ -358,7 +358,7 @@ class Pdp:
 
     # --- what could ever be permitted (GW-8) --------------------------------------------------
 
-    def could_permit(  # noqa: PLR0913 -- one argument per fact that bounds a list entry
+    def could_permit(
         self,
         caller: Caller,
         server: ServerFacts,
