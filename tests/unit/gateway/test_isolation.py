@@ -55,7 +55,7 @@ def shell(isolation: Isolation, script: str) -> subprocess.CompletedProcess[str]
 @requirement("GW-12")
 @needs_landlock
 def test_neither_read_nor_list_nor_write_nor_delete_in_the_home(home: Path) -> None:
-    isolation = landlocked(home)
+    isolation, beside = landlocked(home), home.parent.parent / "beside"
     for script in (
         f"cat {home}/keys/x",
         f"ls {home}",
@@ -65,7 +65,7 @@ def test_neither_read_nor_list_nor_write_nor_delete_in_the_home(home: Path) -> N
         f"mkdir {home}/d",
         f"mv {home} {home}2",
         f"mv {home.parent} {home.parent}2",
-        f"ln {home}/keys/x {home.parent.parent}/beside/hard && cat {home.parent.parent}/beside/hard",
+        f"ln {home}/keys/x {beside}/hard && cat {beside}/hard",
         f"cd {home}/keys && cat x",
         f"cat /proc/self/root{home}/keys/x",
         f"cat /proc/{os.getpid()}/root{home}/keys/x",
