@@ -1,0 +1,289 @@
+"""The ledger in one SQLite file: WAL, synchronous=FULL, one writer (EVD-3).
+
+One row per batch, so that SQLite's cost per record is small.  ``<file>.lock`` keeps a second writer
+out, ``<file>.checkpoint`` shows the last signed checkpoint.
+"""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from exeat.evidence.store import LedgerBroken, OpenState, Row, StoreFailed, SubjectKey
+
+SCHEMA_VERSION: Final = 1
+BUSY_TIME_MAX_S: Final = 2.0
+WAL_CHECKPOINT_PAGES: Final = 4000
+WAL_KEPT_BYTES: Final = 64 * 1024 * 1024
+_SCHEMA: Final = """
+CREATE TABLE batches (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, leaves BLOB NOT NULL,
+    sealed BLOB NOT NULL, frontier BLOB NOT NULL) STRICT;
+CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note BLOB NOT NULL) STRICT;
+CREATE TABLE subject_keys (id INTEGER PRIMARY KEY, subject TEXT NOT NULL, wrapped BLOB NOT NULL)
+    STRICT;
+CREATE INDEX subject_keys_by_subject ON subject_keys (subject);
+CREATE TABLE open_state (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL,
+    packed BLOB NOT NULL) STRICT;
+"""
+_ROW: Final = "SELECT first, count, leaves, sealed, frontier FROM batches"
+_MALFORMED: Final = "the file is not a whole ledger: it was cut or damaged"
+_RESTORE: Final = (
+    "Keep the file as it is, start with a restored copy or a new instance name, "
+    "and compare both with `exeat evidence verify`."
+)
+
+
+def _damaged(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    }
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """SQLite's errors as the store's: damage is LedgerBroken, refusal is StoreFailed."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if _damaged(error):
+            raise LedgerBroken(_MALFORMED, remedy=_RESTORE) from error
+        raise StoreFailed(str(error)) from error
+    except (sqlite3.Error, OSError) as error:
+        raise StoreFailed(getattr(error, "strerror", None) or str(error)) from error
+
+
+class SqliteLedgerReader:
+    """Reads a ledger or an exported copy; never writes.  Raises LedgerBroken, StoreFailed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise StoreFailed(f"there is no ledger at {path}")
+        alone = not path.with_name(path.name + "-wal").exists()
+        with _translated():
+            mode = "mode=ro&immutable=1" if alone else "mode=ro"
+            uri = f"{path.resolve().as_uri()}?{mode}"
+            self._db = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            self._db.execute("PRAGMA trusted_schema = OFF")
+            self._db.execute("PRAGMA cell_size_check = ON")
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version != SCHEMA_VERSION:
+            raise LedgerBroken(f"{path.name} is not a ledger that this version of exeat can read")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def rows(self, index: int = 0) -> Iterator[Row]:
+        before = self._db.execute("SELECT max(first) FROM batches WHERE first <= ?", (index,))
+        with _translated():
+            start = before.fetchone()[0] or 0
+            for values in self._db.execute(f"{_ROW} WHERE first >= ? ORDER BY first", (start,)):
+                row = _row(values)
+                if row.end > index:
+                    yield row
+
+    def row_before(self, index: int) -> Row | None:
+        with _translated():
+            values = self._db.execute(
+                f"{_ROW} WHERE first + count <= ? AND first < ? ORDER BY first DESC LIMIT 1",
+                (index, index),
+            ).fetchone()
+        return None if values is None else _row(values)
+
+    def checkpoints(self) -> Iterator[tuple[int, bytes]]:
+        with _translated():
+            for size, note in self._db.execute("SELECT size, note FROM checkpoints ORDER BY size"):
+                yield int(size), bytes(note)
+
+    def subject_key(self, key_id: int) -> SubjectKey | None:
+        if not self._has_values():
+            return None
+        with _translated():
+            found = self._db.execute(
+                "SELECT id, subject, wrapped FROM subject_keys WHERE id = ?", (key_id,)
+            ).fetchone()
+        return None if found is None else SubjectKey(*found)
+
+    def _has_values(self) -> bool:
+        with _translated():
+            found = self._db.execute(
+                "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'subject_keys'"
+            ).fetchone()
+        return found is not None
+
+
+def _row(values: tuple[Any, ...]) -> Row:
+    first, count, leaves, sealed, frontier = values
+    if not (isinstance(first, int) and isinstance(count, int) and first >= 0 and count > 0):
+        raise LedgerBroken(_MALFORMED, remedy=_RESTORE)
+    return Row(first, count, bytes(leaves), bytes(sealed), bytes(frontier))
+
+
+class SqliteLedgerStore(SqliteLedgerReader):
+    """The one writer.  Used by one thread at a time; methods are those of LedgerStore."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db: sqlite3.Connection
+        self._opened = False
+        self._lock = -1
+
+    def open(self) -> None:
+        with _translated():
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take_lock()
+            try:
+                self._connect()
+            except BaseException:
+                self.close()
+                raise
+
+    def _take_lock(self) -> None:
+        descriptor = os.open(self._beside(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise StoreFailed(
+                f"another process writes {self.path.name}: one ledger has one writer"
+            ) from None
+        self._lock = descriptor
+
+    def _connect(self) -> None:
+        if not self.path.exists():
+            if self._beside(".checkpoint").exists():
+                raise LedgerBroken(
+                    f"{self.path.name} is gone, but a checkpoint of it remains", remedy=_RESTORE
+                )
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        db = self._db = sqlite3.connect(
+            self.path, timeout=BUSY_TIME_MAX_S, isolation_level=None, check_same_thread=False
+        )
+        self._opened = True
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA secure_delete = ON")
+        db.execute("PRAGMA cell_size_check = ON")
+        db.execute(f"PRAGMA wal_autocheckpoint = {WAL_CHECKPOINT_PAGES}")
+        db.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise LedgerBroken(f"{self.path.name} has the unknown format {version}")
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
+    def append(self, row: Row, keys: Sequence[SubjectKey], open_state: OpenState | None) -> None:
+        execute = self._db.execute
+        with _translated():
+            try:
+                execute("BEGIN IMMEDIATE")
+                for key in keys:
+                    execute(
+                        "INSERT INTO subject_keys VALUES (?, ?, ?)",
+                        (key.id, key.subject, key.wrapped),
+                    )
+                if open_state is not None:
+                    execute(
+                        "INSERT OR REPLACE INTO open_state VALUES (1, ?, ?)",
+                        (open_state.size, open_state.packed),
+                    )
+                execute(
+                    "INSERT INTO batches VALUES (?, ?, ?, ?, ?)",
+                    (row.first, row.count, row.leaves, row.sealed, row.frontier),
+                )
+                execute("COMMIT")
+            except sqlite3.Error:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+
+    def keep_checkpoint(self, size: int, note: bytes) -> None:
+        with _translated():
+            self._db.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (size, note))
+            new = self._beside(".checkpoint.new")
+            with new.open("wb") as file:
+                file.write(note)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self._beside(".checkpoint"))
+
+    def last_checkpoint(self) -> tuple[int, bytes] | None:
+        with _translated():
+            found = self._db.execute(
+                "SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT 1"
+            ).fetchone()
+        return None if found is None else (found[0], found[1])
+
+    def published(self) -> bytes | None:
+        with _translated():
+            beside = self._beside(".checkpoint")
+            return beside.read_bytes() if beside.exists() else None
+
+    def open_state(self) -> OpenState | None:
+        with _translated():
+            found = self._db.execute("SELECT size, packed FROM open_state").fetchone()
+        return None if found is None else OpenState(found[0], found[1])
+
+    def key_of(self, subject: str) -> SubjectKey | None:
+        with _translated():
+            found = self._db.execute(
+                "SELECT id, subject, wrapped FROM subject_keys "
+                "WHERE subject = ? AND length(wrapped) > 0 ORDER BY rowid DESC LIMIT 1",
+                (subject,),
+            ).fetchone()
+        return None if found is None else SubjectKey(*found)
+
+    def free_bytes(self) -> int:
+        with _translated():
+            disk = os.statvfs(self.path.parent)
+            return disk.f_bavail * disk.f_frsize
+
+    def close(self) -> None:
+        if self._opened:
+            self._opened = False
+            with contextlib.suppress(sqlite3.Error):
+                self._db.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def export_ledger(source: Path, target: Path) -> int:
+    """A self-contained copy without sealed values and keys.  Returns the number of entries."""
+    if target.exists():
+        raise StoreFailed(f"{target} exists already")
+    reader = SqliteLedgerReader(source)
+    size = 0
+    with _translated():
+        db = sqlite3.connect(target, isolation_level=None)
+        try:
+            db.executescript(f"BEGIN; {_SCHEMA}")
+            db.execute("DROP TABLE subject_keys")
+            db.execute("DROP TABLE open_state")
+            for row in reader.rows():
+                size = row.end
+                db.execute(
+                    "INSERT INTO batches VALUES (?, ?, ?, x'', ?)",
+                    (row.first, row.count, row.leaves, row.frontier),
+                )
+            for at, note in reader.checkpoints():
+                if at <= size:
+                    db.execute("INSERT INTO checkpoints VALUES (?, ?)", (at, note))
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            db.execute("COMMIT")
+            db.execute("VACUUM")
+        finally:
+            db.close()
+            reader.close()
+    return size

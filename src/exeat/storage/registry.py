@@ -1,0 +1,181 @@
+"""RegistryStore on SQLite and PostgreSQL: one implementation, SQLAlchemy Core, no ORM."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from exeat.core.errors import Conflict, NotFound
+from exeat.core.event import Event
+from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
+from exeat.registry.model.agent import Agent
+from exeat.registry.model.key import Key
+from exeat.registry.model.person import Person
+from exeat.registry.model.policy import PolicyVersion
+from exeat.registry.model.server import Server
+from exeat.registry.model.tool import Tool
+from exeat.storage import outbox, policy, rows
+from exeat.storage.engine import changing, reading
+from exeat.storage.schema import agents, keys, people, servers, state, tools
+
+T = TypeVar("T")
+
+
+class SqlRegistry:
+    """What lies behind ``State.registry``."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def read(self) -> Iterator["SqlRead"]:
+        with reading(self._engine) as connection:
+            yield SqlRead(connection)
+
+    @contextmanager
+    def change(self) -> Iterator["SqlChange"]:
+        with changing(self._engine) as tx:
+            locked = sa.select(state.c.epoch).with_for_update()
+            epoch = tx.execute(locked).scalar_one() + 1
+            change = SqlChange(tx, epoch)
+            yield change
+            if change.wrote:
+                tx.execute(state.update().values(epoch=epoch))
+
+
+class SqlRead:
+    """RegistryRead inside one transaction."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def person(self, person: PersonId) -> Person:
+        return self._one(people.c.id, person, rows.to_person, "person")
+
+    def agent(self, agent: AgentId) -> Agent:
+        return self._one(agents.c.id, agent, rows.to_agent, "agent")
+
+    def server(self, server: ServerId) -> Server:
+        return self._one(servers.c.id, server, rows.to_server, "server")
+
+    def tool(self, action: ActionId) -> Tool:
+        return self._one(tools.c.action, action, rows.to_tool, "tool")
+
+    def key(self, key: str) -> Key:
+        return self._one(keys.c.id, key, rows.to_key, "key")
+
+    def people(self) -> tuple[Person, ...]:
+        return self._all(people.c.id, rows.to_person)
+
+    def agents(self) -> tuple[Agent, ...]:
+        return self._all(agents.c.id, rows.to_agent)
+
+    def servers(self) -> tuple[Server, ...]:
+        return self._all(servers.c.id, rows.to_server)
+
+    def tools(self) -> tuple[Tool, ...]:
+        return self._all(tools.c.action, rows.to_tool)
+
+    def keys_of(self, agent: AgentId) -> tuple[Key, ...]:
+        query = sa.select(keys).where(keys.c.agent == agent).order_by(keys.c.id)
+        return tuple(rows.to_key(row) for row in self._connection.execute(query))
+
+    def policy(self, number: int) -> PolicyVersion:
+        return policy.version(self._connection, number)
+
+    def policies(self) -> tuple[PolicyVersion, ...]:
+        return policy.versions(self._connection)
+
+    def policy_in_force(self) -> PolicyVersion | None:
+        return policy.in_force(self._connection)
+
+    def _one(self, key: sa.Column[Any], value: str, read: Callable[[rows.Row], T], what: str) -> T:
+        found = self._connection.execute(sa.select(key.table).where(key == value)).one_or_none()
+        if found is None:
+            raise NotFound(
+                f"There is no {what} {value}.",
+                remedy=f"See `exeat {what} list` for those there are.",
+            )
+        return read(found)
+
+    def _all(self, key: sa.Column[Any], read: Callable[[rows.Row], T]) -> tuple[T, ...]:
+        query = sa.select(key.table)
+        found = [(str(getattr(r, key.name)), r) for r in self._connection.execute(query)]
+        return tuple(read(row) for _, row in sorted(found, key=lambda pair: pair[0]))
+
+
+class SqlChange(SqlRead):
+    """RegistryChange.  ``wrote`` False: nothing was saved, and the epoch stays."""
+
+    def __init__(self, connection: sa.Connection, epoch: int) -> None:
+        super().__init__(connection)
+        self._epoch = epoch
+        self.wrote = False
+
+    def save_person(self, person: Person, event: Event) -> None:
+        self._save(people.c.id, rows.person_values(person), event)
+
+    def save_agent(self, agent: Agent, event: Event) -> None:
+        self._save(agents.c.id, rows.agent_values(agent), event)
+
+    def save_server(self, server: Server, event: Event) -> None:
+        self._save(servers.c.id, rows.server_values(server), event)
+
+    def save_tool(self, tool: Tool, event: Event) -> None:
+        self._save(tools.c.action, rows.tool_values(tool), event)
+
+    def save_key(self, key: Key, event: Event) -> None:
+        self._save(keys.c.id, rows.key_values(key), event)
+
+    def save_policy(self, version: PolicyVersion, event: Event) -> None:
+        policy.add(self._connection, version)
+        self._tell(event)
+
+    def enforce(self, number: int, event: Event) -> None:
+        policy.enforce(self._connection, number)
+        self._tell(event)
+
+    def remove_server(self, server: Server, event: Event) -> None:
+        self._connection.execute(tools.delete().where(tools.c.server == server.id))
+        self._remove(servers.c.id, server.id, server.revision, event)
+
+    def remove_tool(self, tool: Tool, event: Event) -> None:
+        self._remove(tools.c.action, tool.action, tool.revision, event)
+
+    def _save(self, key: sa.Column[Any], values: rows.Values, event: Event) -> None:
+        table, name, revision = key.table, values[key.name], values["revision"]
+        assert isinstance(table, sa.Table)  # noqa: S101
+        values = {**values, "epoch": self._epoch}
+        if revision == 1:
+            known = self._connection.execute(sa.select(key).where(key == name)).first()
+            if known is not None:
+                raise Conflict(
+                    f"The id {name} is already taken.", remedy="Choose another, or change that one."
+                )
+            self._connection.execute(table.insert().values(values))
+        else:
+            before = (key == name) & (table.c.revision == revision - 1)
+            if self._connection.execute(table.update().where(before).values(values)).rowcount != 1:
+                raise _lost(name, revision - 1)
+        self._tell(event)
+
+    def _remove(self, key: sa.Column[Any], name: str, revision: int, event: Event) -> None:
+        table = key.table
+        assert isinstance(table, sa.Table)  # noqa: S101
+        before = (key == name) & (table.c.revision == revision)
+        if self._connection.execute(table.delete().where(before)).rowcount != 1:
+            raise _lost(name, revision)
+        self._connection.execute(state.update().values(removed_epoch=self._epoch))
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        outbox.put(self._connection, event)
+        self.wrote = True
+
+
+def _lost(name: str, revision: int) -> Conflict:
+    return Conflict(
+        f"{name} is no longer at revision {revision}: somebody changed it meanwhile.",
+        remedy="Look at it again, then repeat the change.",
+    )
