@@ -129,7 +129,7 @@ class Call:
         if method in SERVER_NOTIFICATIONS:
             self.answer.notification(method, params)
         else:
-            self._front.pipeline.ledger.count("server_notification_unknown")
+            self._front.pipeline.ledger.count("server_notification_unknown", None)
 
     def link_request(self, request_id: RequestId, method: str, params: bytes) -> None:
         if self._link is not None:

@@ -97,7 +97,7 @@ class Clients:
         if refusal is not None:
             answer.final(refusal)
             return None
-        self._front.pipeline.ledger.count("handshake")
+        self._front.pipeline.ledger.count("handshake", None)
         work = self._initialize if request.era is Era.LEGACY else self._discover
         self._front.spawn(work(answer, request, caller, server))
         return _Waiting(answer)
@@ -191,7 +191,7 @@ class Clients:
 
     def notified(self, session: ClientSession, message: Notification) -> None:
         """GW-9 for legacy clients; what else they notify of is counted and goes no further."""
-        self._front.pipeline.ledger.count("client_notification")
+        self._front.pipeline.ledger.count("client_notification", None)
         if message.method == "notifications/cancelled":
             named = message.params.get("requestId")
             call = session.calls.get(named) if isinstance(named, str | int) else None
@@ -252,7 +252,7 @@ class Clients:
         self, answer: ClientAnswer, request: Request, caller: Caller, session: ClientSession | None
     ) -> Exchange | None:
         """On the aggregate: changes of the lists, as the gateway sees them; log levels to every server."""
-        self._front.pipeline.ledger.count("local_" + request.method.replace("/", "_"))
+        self._front.pipeline.ledger.count("local_" + request.method.replace("/", "_"), None)
         if request.method == "logging/setLevel":
             answer.final(result_message(request.id, b"{}"))
             return None

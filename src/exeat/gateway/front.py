@@ -85,7 +85,7 @@ class Front:
         """The edge's entry: answers at once, or returns what will."""
         refused = self.settings.refuses(head.fields)
         if refused:
-            self.pipeline.ledger.count("host_or_origin_refused")
+            self.pipeline.ledger.count("host_or_origin_refused", None)
             connection.plain(403, refused)
             return None
         endpoint = self.router.endpoint(head.path)
@@ -153,7 +153,7 @@ class Front:
             self.reject(connection, message)
             return
         if isinstance(message, Notification) and message.era is Era.MODERN:
-            self.pipeline.ledger.count("client_notification_modern")
+            self.pipeline.ledger.count("client_notification_modern", None)
             connection.respond(202, b"", b"")
             return
         session = self._session(connection, head, caller, server, None)
@@ -161,7 +161,7 @@ class Front:
             return
         if isinstance(message, Response):
             if not self.asks.answered(session, message):
-                self.pipeline.ledger.count("answer_unasked")
+                self.pipeline.ledger.count("answer_unasked", None)
         elif isinstance(message, Notification):
             self.clients.notified(session, message)
         connection.respond(202, b"", b"")
@@ -202,7 +202,7 @@ class Front:
             if session is None:
                 return None
             if method == "ping":
-                self.pipeline.ledger.count("ping")
+                self.pipeline.ledger.count("ping", None)
                 answer.final(b'{"jsonrpc":"2.0","id":%b,"result":{}}' % encode(request.id))
                 return None
             if request.id in session.calls:
@@ -294,7 +294,7 @@ class Front:
         )
         own = self.sealer.unseal(state, bound, self.clock())
         if own is None:
-            self.pipeline.ledger.count("request_state_refused")
+            self.pipeline.ledger.count("request_state_refused", None)
             return "Invalid requestState: it does not belong to this call, or it has expired"
         request.params["requestState"] = own
         return ""

@@ -1,0 +1,119 @@
+"""Events on their way into the ledger: the outbox of the control plane, and what upstreams do."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import structlog
+
+from exeat.core.errors import ExeatError, LedgerUnavailable
+from exeat.core.event import Event
+from exeat.core.ids import ServerId
+from exeat.evidence.ledger import Ledger
+from exeat.evidence.model import Receipt
+from exeat.registry.model.act import EXEAT, Act
+from exeat.registry.service import Registry
+from exeat.storage.outbox import Waiting
+from exeat.storage.state import State
+
+_log = structlog.get_logger("exeat.journal")
+OUTBOX_POLL_S: Final = 0.5
+OUTBOX_BATCH: Final = 200
+
+
+class Journal:
+    """At least once: an event leaves the outbox only after it is durable in the ledger."""
+
+    def __init__(self, state: State, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
+        self._state, self._ledger, self._loop = state, ledger, loop
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exeat-journal")
+        self._pump: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._observed: dict[ServerId, Sequence[Mapping[str, Any]]] = {}
+        self._registry = Registry(state.registry, _no_randomness)
+
+    def start(self) -> None:
+        self._pump = self._loop.create_task(self._run())
+
+    def upstream(self, kind: str, server: ServerId, details: Mapping[str, Any]) -> None:
+        """GW-1: probes, handshakes and starts, recorded as events."""
+        event = Event(
+            kind, f"server:{server}", EXEAT, "gateway", time.time_ns(), kind, None, dict(details)
+        )
+        self._ledger.record_event(event, _told)
+
+    def observed(self, server: ServerId, definitions: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what a server shows for a person to see; the latest listing per server wins."""
+        waiting = server in self._observed
+        self._observed[server] = definitions
+        if not waiting:
+            task = self._loop.create_task(self._write_observed(server))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _write_observed(self, server: ServerId) -> None:
+        definitions = self._observed[server]
+        act = Act(EXEAT, "gateway", "seen at the server", time.time_ns())
+        try:
+            await self._loop.run_in_executor(
+                self._thread, self._registry.observe_definitions, server, definitions, act
+            )
+        except ExeatError as error:
+            _log.warning("observed definitions were not kept", server=server, why=str(error))
+        finally:
+            self._observed.pop(server, None)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                more = await self._drain()
+            except ExeatError as error:
+                _log.warning("control events wait", why=str(error))
+                more = False
+            if not more:
+                await asyncio.sleep(OUTBOX_POLL_S)
+
+    async def _drain(self) -> bool:
+        waiting = await self._loop.run_in_executor(
+            self._thread, self._state.outbox.take, OUTBOX_BATCH
+        )
+        if not waiting:
+            return False
+        durable = await asyncio.gather(*(self._enter(each) for each in waiting))
+        done = [number for number in durable if number is not None]
+        await self._loop.run_in_executor(self._thread, self._state.outbox.acknowledge, done)
+        return len(done) == OUTBOX_BATCH
+
+    def _enter(self, waiting: Waiting) -> "asyncio.Future[int | None]":
+        future: asyncio.Future[int | None] = self._loop.create_future()
+
+        def done(receipt: Receipt | LedgerUnavailable) -> None:
+            if not future.done():
+                future.set_result(waiting.number if isinstance(receipt, Receipt) else None)
+
+        self._ledger.record_event(waiting.event, done)
+        return future
+
+    async def close(self) -> None:
+        """Enter what still waits, then stop."""
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            while await self._drain():
+                pass
+        except ExeatError as error:
+            _log.warning("control events wait for the next start", why=str(error))
+        self._thread.shutdown(wait=True)
+
+
+def _told(receipt: Receipt | LedgerUnavailable) -> None:
+    if not isinstance(receipt, Receipt):
+        _log.warning("an event could not be recorded", why=str(receipt))
+
+
+def _no_randomness(size: int) -> bytes:
+    raise AssertionError("observing definitions draws nothing")

@@ -1,0 +1,119 @@
+"""The state in force: polled, compiled in a thread, swapped whole behind one reference.
+
+A policy or registry that cannot be read leaves the running version in place until its age limit;
+then everything is denied (``state_stale``), naming the cause.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import structlog
+
+from exeat.core.errors import ExeatError
+from exeat.core.facts import Snapshot
+from exeat.policy.bundle import compile_bundle
+from exeat.policy.decide import Pdp
+from exeat.storage.state import State
+
+_log = structlog.get_logger("exeat.state")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """One consistent state and the PDP compiled from it."""
+
+    snapshot: Snapshot
+    pdp: Pdp
+
+
+def load_view(state: State, previous: View | None) -> View:
+    """Blocks.  Raises StateUnavailable."""
+    snapshot = state.snapshot()
+    if previous is not None and snapshot.epoch == previous.snapshot.epoch:
+        return previous
+    pdp = compile_bundle(
+        snapshot.policy,
+        snapshot.tools,
+        snapshot.servers,
+        agents=snapshot.agents,
+        people=snapshot.people,
+        previous=previous.pdp if previous is not None else None,
+    )
+    return View(snapshot, pdp)
+
+
+class Live:
+    """``on_change`` runs on the loop after a swap, with the new view."""
+
+    def __init__(
+        self,
+        state: State,
+        first: View,
+        *,
+        poll_s: float,
+        age_max_s: float,
+        loop: asyncio.AbstractEventLoop,
+        on_change: Callable[[View], None],
+    ) -> None:
+        self.view = first
+        self._state = state
+        self._poll_s, self._age_max_s = poll_s, age_max_s
+        self._loop = loop
+        self._on_change = on_change
+        self._confirmed = loop.time()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exeat-state")
+        self.problem = ""
+        self._poller: asyncio.Task[None] | None = None
+        self._hint = asyncio.Event()
+
+    @property
+    def fresh(self) -> bool:
+        return self._loop.time() - self._confirmed <= self._age_max_s
+
+    def start(self) -> None:
+        self._poller = self._loop.create_task(self._poll())
+
+    def hint(self) -> None:
+        """Something may have changed: look at once."""
+        self._hint.set()
+
+    async def _poll(self) -> None:
+        while True:
+            begun = self._loop.time()
+            try:
+                await self._look()
+                self._confirmed = begun
+                self.problem = ""
+            except ExeatError as error:
+                self._failed(str(error))
+            except Exception as error:  # noqa: BLE001 - the running view stays until its age limit
+                self._failed(f"{type(error).__name__}: {error}")
+            self._hint.clear()
+            try:
+                await asyncio.wait_for(self._hint.wait(), self._poll_s)
+            except TimeoutError:
+                pass
+
+    async def _look(self) -> None:
+        epoch = await self._loop.run_in_executor(self._thread, self._state.epoch)
+        if epoch == self.view.snapshot.epoch:
+            return
+        view = await self._loop.run_in_executor(self._thread, load_view, self._state, self.view)
+        if view is not self.view:
+            self.view = view
+            for finding in view.pdp.findings:
+                _log.warning("policy finding", finding=str(finding))
+            self._on_change(view)
+
+    def _failed(self, problem: str) -> None:
+        if problem != self.problem:
+            _log.error("state of registry and policy cannot be read", problem=problem)
+        self.problem = problem
+
+    async def close(self) -> None:
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.gather(self._poller, return_exceptions=True)
+        self._thread.shutdown(wait=True)

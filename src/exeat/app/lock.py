@@ -1,0 +1,39 @@
+"""One gateway per home: two writers on one ledger would each tell their own story."""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+
+from exeat.core.errors import Conflict
+
+
+class HomeLock:
+    """Held while the gateway runs; the kernel releases it with the process."""
+
+    def __init__(self, home: Path, instance: str) -> None:
+        self._path = home / f"{instance}.lock"
+        self._fd = -1
+
+    def __enter__(self) -> "HomeLock":
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(self._fd, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._fd)
+            raise Conflict(
+                f"another gateway (pid {holder}) already runs on {self._path.parent}",
+                remedy="stop it, or give this one another EXEAT_HOME or EXEAT_INSTANCE",
+            ) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode("ascii"), 0)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)

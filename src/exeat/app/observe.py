@@ -1,0 +1,56 @@
+"""What a server shows, fetched once on behalf of a person at the command line."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from exeat.app.home import home_path
+from exeat.core.errors import UpstreamFailed
+from exeat.core.facts import ServerSpec
+from exeat.core.ids import ServerId
+from exeat.gateway.isolation import choose_isolation, landlock_abi
+from exeat.gateway.upstreams import Surroundings, UpstreamServer
+from exeat.registry.rules.pins import definition_digest
+
+
+def digests(definitions: list[dict[str, Any]]) -> dict[str, str]:
+    """Digest by tool name; a name that comes twice has none, so it matches no pin (REG-6)."""
+    found: dict[str, str] = {}
+    for definition in definitions:
+        name = definition.get("name")
+        if isinstance(name, str):
+            found[name] = "" if name in found else definition_digest(definition)
+    return found
+
+
+async def fetch_definitions(spec: ServerSpec, home: Path | None = None) -> list[dict[str, Any]]:
+    """The server's tools as it lists them now.  Raises UpstreamFailed."""
+    kept = home_path(home)
+    seen: list[dict[str, Any]] = []
+
+    def observe(server: ServerId, definitions: list[dict[str, Any]]) -> Mapping[str, str]:
+        seen[:] = definitions
+        return digests(definitions)
+
+    around = Surroundings(
+        loop=asyncio.get_running_loop(),
+        home=kept,
+        environ=os.environ,
+        isolate=lambda each: choose_isolation(each, kept, os.geteuid(), landlock_abi()),
+        notice=lambda kind, server, details: None,
+        observe=observe,
+        client_message=lambda server, principal, message: None,
+    )
+    server = UpstreamServer(spec, around)
+    try:
+        await server.prepare("exeat")
+    except UpstreamFailed as error:
+        raise UpstreamFailed(
+            f"server {spec.id} {error}" if spec.id not in str(error) else str(error),
+            remedy=error.remedy or "check that it runs and that its address or command is right",
+        ) from None
+    finally:
+        await server.close()
+    return seen

@@ -1,0 +1,214 @@
+"""The gateway process: wiring, start, stop.  The one place where adapters meet services."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvloop
+
+from exeat import __version__
+from exeat.app.journal import Journal
+from exeat.app.live import Live, View, load_view
+from exeat.app.lock import HomeLock
+from exeat.app.observe import digests
+from exeat.app.settings import Settings
+from exeat.core.errors import Conflict, ExeatError, NotFound
+from exeat.core.facts import ServerSpec
+from exeat.core.ids import ServerId
+from exeat.evidence.keys import create_master, create_signer, load_master, load_signer
+from exeat.evidence.ledger import Ledger
+from exeat.evidence.model import Instance
+from exeat.evidence.quota import LedgerLimits
+from exeat.gateway.edge import Edge
+from exeat.gateway.front import Front
+from exeat.gateway.isolation import Isolation, choose_isolation, landlock_abi, proven
+from exeat.gateway.pipeline import Pipeline
+from exeat.gateway.upstreams import Surroundings, Upstreams
+from exeat.storage.ledger import SqliteLedgerStore
+from exeat.storage.state import State, open_state
+
+_log = structlog.get_logger("exeat.serve")
+DRAIN_MAX_S: Final = 5.0
+RELIST_EVERY_S: Final = 15.0
+_GC_THRESHOLDS: Final = (50_000, 20, 100)
+
+
+class Gateway:
+    """Built in order: state, ledger, upstreams, front, edge.  Stopped in the opposite order."""
+
+    def __init__(self, home: Path, settings: Settings, state: State) -> None:
+        self.home = home
+        self.settings = settings
+        self.state = state
+        self.loop = asyncio.get_running_loop()
+        self.ledger = self._open_ledger()
+        self.journal = Journal(state, self.ledger, self.loop)
+        self._isolations: dict[tuple[str, str], Isolation] = {}
+        first = load_view(state, None)
+        self.live = Live(
+            state,
+            first,
+            poll_s=settings.state_poll_s,
+            age_max_s=settings.state_age_max_s,
+            loop=self.loop,
+            on_change=self._changed,
+        )
+        self.upstreams = Upstreams(
+            Surroundings(
+                loop=self.loop,
+                home=home,
+                environ=os.environ,
+                isolate=self._isolate,
+                notice=self.journal.upstream,
+                observe=self._observe,
+                client_message=lambda server, principal, message: None,
+            )
+        )
+        self.upstreams.follow(first.snapshot.specs)
+        self.front = Front(
+            self.loop,
+            Pipeline(self.live, self.ledger, time.time_ns),
+            self.upstreams,
+            settings.gateway(),
+            _key(home / "keys" / "state.key"),
+            time.time_ns,
+        )
+        self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop)
+        self.server: asyncio.AbstractServer | None = None
+        self._relister: asyncio.Task[None] | None = None
+
+    def _open_ledger(self) -> Ledger:
+        settings, keys = self.settings, self.home / "keys"
+        name = f"exeat/{settings.instance}"
+        signer_path = keys / f"{settings.instance}.ed25519"
+        if signer_path.exists():
+            signer = load_signer(signer_path)
+        else:
+            signer = create_signer(signer_path, name, os.urandom)
+        instance = Instance(
+            name=settings.instance,
+            origin=signer.verifier.name,
+            key=signer.verifier.id.hex(),
+            build=__version__,
+            config=settings.digest(),
+            staleness_ms=int(settings.state_age_max_s * 1000),
+            settings={"host": settings.host, "state_poll_s": str(settings.state_poll_s)},
+        )
+        ledger = Ledger(
+            instance,
+            SqliteLedgerStore(self.home / "ledger" / f"{settings.instance}.db"),
+            signer,
+            _master(keys / "master.key"),
+            clock=time.time_ns,
+            random=os.urandom,
+            limits=LedgerLimits(heartbeat_s=settings.heartbeat_s),
+        )
+        ledger.start(self.loop)
+        return ledger
+
+    # ---- changes
+
+    def _changed(self, view: View) -> None:
+        self.upstreams.follow(view.snapshot.specs)
+        self.front.clients.lists_changed()
+
+    def _isolate(self, spec: ServerSpec) -> Isolation:
+        key = (spec.id, spec.run_as)
+        if key not in self._isolations:
+            chosen = choose_isolation(spec, self.home, os.geteuid(), landlock_abi())
+            self._isolations[key] = proven(chosen)
+        return self._isolations[key]
+
+    def _observe(self, server: ServerId, definitions: list[dict[str, Any]]) -> Mapping[str, str]:
+        """Compared at once in memory; what differs is written for a person to see (REG-6)."""
+        found = digests(definitions)
+        tools = self.live.view.snapshot.tools
+        known = {tool.name: tool.pin for tool in tools.values() if tool.server == server}
+        if any(known.get(name) != digest for name, digest in found.items()):
+            self.journal.observed(server, definitions)
+        return found
+
+    async def _relist(self) -> None:
+        while True:
+            await asyncio.sleep(RELIST_EVERY_S)
+            for server in list(self.upstreams.servers.values()):
+                try:
+                    await server.relist()
+                except ExeatError as error:
+                    _log.warning("a server could not be listed", server=server.id, why=str(error))
+
+    # ---- life
+
+    async def start(self) -> int:
+        """Listen.  Returns the port.  Raises Conflict if the address is taken."""
+        self.live.start()
+        self.journal.start()
+        self._relister = self.loop.create_task(self._relist())
+        try:
+            self.server = await self.loop.create_server(
+                self.edge, self.settings.host, self.settings.port, backlog=2048
+            )
+        except OSError as error:
+            raise Conflict(
+                f"cannot listen on {self.settings.host}:{self.settings.port}"
+                f" ({os.strerror(error.errno) if error.errno else error})",
+                remedy="choose another --port, or stop what uses it",
+            ) from None
+        port = self.server.sockets[0].getsockname()[1]
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        return int(port)
+
+    async def stop(self) -> None:
+        """Take nothing new, let answers end, close upstreams, close the log."""
+        if self.server is not None:
+            self.server.close()
+        self.edge.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_MAX_S):
+                while self.front.calls:
+                    await asyncio.sleep(0.05)
+        if self._relister is not None:
+            self._relister.cancel()
+        await self.front.close()
+        self.edge.close()
+        await self.live.close()
+        await self.journal.close()
+        await self.ledger.close()
+        self.state.close()
+
+
+def _master(path: Path) -> bytes:
+    return load_master(path) if path.exists() else create_master(path, os.urandom)
+
+
+_key = _master
+
+
+async def _run(home: Path, settings: Settings, ready: Callable[[Gateway, int], None]) -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    state = await loop.run_in_executor(None, open_state, home, settings.database_url)
+    gateway = Gateway(home, settings, state)
+    port = await gateway.start()
+    ready(gateway, port)
+    await stopping.wait()
+    await gateway.stop()
+
+
+def serve(home: Path, settings: Settings, ready: Callable[[Gateway, int], None]) -> None:
+    """Run until SIGINT or SIGTERM.  Raises ExeatError if it cannot start."""
+    if not (home / "state.db").exists() and settings.database_url is None:
+        raise NotFound(f"there is no exeat home at {home}", remedy="run `exeat init` first")
+    with HomeLock(home, settings.instance):
+        uvloop.run(_run(home, settings, ready))

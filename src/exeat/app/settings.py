@@ -1,0 +1,77 @@
+"""Settings: defaults, then ``exeat.toml`` in the home, then EXEAT_* environment variables."""
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from exeat.core import limits
+from exeat.core.errors import Invalid
+from exeat.gateway.settings import GatewaySettings
+
+
+class Settings(BaseSettings):
+    """Times in seconds, sizes in bytes.  ``instance`` names this gateway's log and decision ids."""
+
+    model_config = SettingsConfigDict(env_prefix="EXEAT_", extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8717, ge=0, le=65535)
+    instance: str = Field(default="gw1", pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    database_url: str | None = None
+    allowed_hosts: frozenset[str] = frozenset()
+    allowed_origins: frozenset[str] = frozenset()
+    request_body_max_bytes: int = Field(default=limits.REQUEST_BODY_MAX_BYTES, ge=1024)
+    head_time_max_s: float = Field(default=limits.HEAD_TIME_MAX_S, gt=0)
+    body_time_max_s: float = Field(default=limits.BODY_TIME_MAX_S, gt=0)
+    idle_time_max_s: float = Field(default=limits.IDLE_TIME_MAX_S, gt=0)
+    connections_max: int = Field(default=12_000, ge=1)
+    upstream_answer_max_s: float = Field(default=limits.UPSTREAM_ANSWER_MAX_S, gt=0)
+    state_poll_s: float = Field(default=limits.SNAPSHOT_POLL_S, gt=0, le=1)
+    state_age_max_s: float = Field(default=limits.SNAPSHOT_AGE_MAX_S, gt=0)
+    heartbeat_s: float = Field(default=10.0, gt=0)
+
+    def gateway(self) -> GatewaySettings:
+        return GatewaySettings(
+            allowed_hosts=self.allowed_hosts,
+            allowed_origins=self.allowed_origins,
+            head_time_max_s=self.head_time_max_s,
+            body_time_max_s=self.body_time_max_s,
+            idle_time_max_s=self.idle_time_max_s,
+            request_body_max_bytes=self.request_body_max_bytes,
+            connections_max=self.connections_max,
+            upstream_answer_max_s=self.upstream_answer_max_s,
+        )
+
+    def digest(self) -> str:
+        """What evidence names as the configuration in force; the database's address is left out."""
+        shown = self.model_dump(mode="json", exclude={"database_url"})
+        for key in ("allowed_hosts", "allowed_origins"):
+            shown[key] = sorted(shown[key])
+        return hashlib.sha256(msgspec.json.encode(shown, order="sorted")).hexdigest()
+
+
+def load_settings(home: Path, **given: Any) -> Settings:
+    """``given``: what the command line says; it wins.  Raises Invalid naming file and setting."""
+    path = home / "exeat.toml"
+    from_file: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            from_file = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise Invalid(f"{path}: {error}", remedy="correct the file and start again") from None
+    try:
+        from_environment = Settings().model_dump(exclude_unset=True)
+        chosen = {key: value for key, value in given.items() if value is not None}
+        return Settings(**{**from_file, **from_environment, **chosen})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise Invalid(
+            f"setting {name!r}: {first['msg']}",
+            remedy=f"correct it in {path} or in the environment variable EXEAT_{name.upper()}",
+        ) from None

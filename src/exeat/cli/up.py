@@ -1,0 +1,54 @@
+"""``exeat up``: start the gateway."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def up(
+    home: Annotated[Path | None, typer.Option(help="exeat's home (default: ~/.exeat)")] = None,
+    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on (0 = any free one)")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="log what happens")] = False,
+) -> None:
+    """Start the gateway on 127.0.0.1 and say what to do next.  Ctrl-C stops it."""
+    import structlog
+
+    from exeat.app.home import home_path
+    from exeat.app.serve import serve
+    from exeat.app.settings import load_settings
+
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.INFO if verbose else logging.WARNING
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    where = home_path(home)
+    settings = load_settings(where, host=host, port=port)
+    serve(where, settings, lambda gateway, chosen: _say(gateway, settings.host, chosen))
+
+
+def _say(gateway: Any, host: str, port: int) -> None:
+    snapshot = gateway.live.view.snapshot
+    base = f"http://{host}:{port}/mcp"
+    active = sum(1 for agent in snapshot.agents.values() if agent.lifecycle == "active")
+    lines = [
+        f"exeat is up: {base}",
+        f"  servers: {', '.join(sorted(snapshot.servers)) or 'none'}"
+        f"   agents: {len(snapshot.agents)} ({active} active)"
+        f"   policy: {'version ' + str(snapshot.policy.number) if snapshot.policy else 'none, so everything is denied'}",
+        f"  one server: {base}/SERVER   all servers of an agent: {base}",
+    ]
+    if not snapshot.servers:
+        lines.append("  next: exeat server add NAME -- COMMAND…   (or --url URL)")
+    elif not snapshot.policy:
+        lines.append("  next: exeat policy apply DIR --reason '…'")
+    elif not active:
+        lines.append("  next: exeat agent add NAME …, then `exeat agent accept` and `activate`")
+    else:
+        lines.append("  next: exeat key issue AGENT, and give the key to the agent's MCP client")
+    print("\n".join(lines), flush=True)
