@@ -87,7 +87,9 @@ def unknown(request_id: RequestId, method: str, target: str) -> bytes:
         return error_message(
             request_id, error_body(UNKNOWN_TOOL, f"Unknown resource: {target}", {"uri": target})
         )
-    return error_message(request_id, error_body(METHOD_NOT_FOUND, f"Method not found: {method}"))
+    return error_message(
+        request_id, error_body(METHOD_NOT_FOUND, f"Method not found: {method or target}")
+    )
 
 
 def cancelled(request_id: RequestId) -> bytes:

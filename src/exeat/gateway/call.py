@@ -3,7 +3,7 @@
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
-from exeat.core.decision import Reason
+from exeat.core.decision import Decision, Reason
 from exeat.core.request import AccessRequest
 from exeat.core.strictjson import MalformedJson, parse
 from exeat.evidence.model import Status
@@ -39,7 +39,7 @@ class Call:
     """``Exchange`` to the edge, ``MessageSink`` to the link."""
 
     __slots__ = (
-        "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer", "reason", "request",
+        "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer", "reason", "request", "ruled",
         "route", "started", "unlimited",
     )  # fmt: skip
 
@@ -59,6 +59,7 @@ class Call:
         self.started = front.loop.time()
         self.unlimited = request.method == _LISTEN
         self.reason = ""
+        self.ruled: Decision | None = None
         self._enforced: Enforced | None = None
         self._link: Link | None = None
         self._handle: Handle | None = None
@@ -70,7 +71,9 @@ class Call:
     def submit(self, link: Link) -> None:
         self._link = link
         self._front.calls.add(self)
-        self._front.pipeline.submit(self.access, self.route.run, link.isolation, self._recorded)
+        self._front.pipeline.submit(
+            self.access, self.route.run, link.isolation, self._recorded, self.ruled
+        )
 
     def _recorded(self, enforced: Enforced) -> None:
         self._enforced = enforced
@@ -102,6 +105,10 @@ class Call:
         request = self.request
         if enforced.receipt is None:
             self.answer.final(answers.unrecorded(request.id, enforced.failure))
+        elif enforced.decision.reason is Reason.METHOD_UNKNOWN:
+            self.answer.final(
+                answers.unknown(request.id, "", request.method), error_code=answers.METHOD_NOT_FOUND
+            )
         elif enforced.decision.reason is Reason.ACTION_UNKNOWN or self._front.hidden(enforced):
             code = answers.UNKNOWN_TOOL if request.method != "tools/call" else 0
             self.answer.final(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from exeat.core.decision import Reason
+from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.facts import PinState, ToolFacts
 from exeat.core.ids import ServerId
 from exeat.core.request import AccessRequest, Caller
@@ -246,6 +246,11 @@ class Front:
             answer.final(error_message(request.id, error_body(-32602, wrong)), error_code=-32602)
             return None
         access = self.router.describe(request, route, self.clock())
+        if not self.router.serves(request, route):
+            call = Call(self, route, request, access, answer)
+            call.ruled = NOT_SERVED
+            call.submit(NO_LINK)
+            return call
         if request.era is Era.MODERN and access.tool is not None:
             declared = self._declared(access.tool)
             if declared:
@@ -418,5 +423,6 @@ class _NoLink:
     def reply(self, request_id: RequestId, payload: bytes) -> None: ...
 
 
+NOT_SERVED: Final = Decision(Verdict.DENY, Reason.METHOD_UNKNOWN)
 NO_LINK: Final = _NoLink("")
 UNREACHABLE: Final = _NoLink("unreachable")

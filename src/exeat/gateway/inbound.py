@@ -20,6 +20,7 @@ from typing import Any, Final
 from exeat.core.strictjson import MalformedJson, parse
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.methods import (
+    CLIENT_METHODS,
     LEGACY_DEFAULT,
     LEGACY_VERSIONS,
     META_CAPABILITIES,
@@ -181,7 +182,7 @@ def _unsupported(version: str, request_id: RequestId | None) -> Rejection:
         UNSUPPORTED_VERSION,
         "Unsupported protocol version",
         request_id,
-        {"supported": [*MODERN_VERSIONS, *reversed(LEGACY_VERSIONS)], "requested": version},
+        {"supported": [*MODERN_VERSIONS], "requested": version},
     )
 
 
@@ -206,13 +207,14 @@ def _read_request(
             return Rejection(
                 400, INVALID_REQUEST, f"{head.routing_repeated} appears more than once", request_id
             )
-    bad = _check_shape(method, params)
+    bad = _check_shape(method, params) if method in CLIENT_METHODS[era] else ""
     if bad:
         return Rejection(400 if era is Era.MODERN else 200, INVALID_PARAMS, bad, request_id)
     key = TARGET_KEY.get(method)
-    target = params[key] if key else ""
+    target = params.get(key) if key else ""
     params.pop("_meta", None)
-    return Request(era, version, request_id, method, params, meta, target)
+    named = target if type(target) is str else ""
+    return Request(era, version, request_id, method, params, meta, named)
 
 
 def _check_modern(

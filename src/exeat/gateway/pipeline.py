@@ -65,9 +65,17 @@ class Pipeline:
         self.clock = clock
         self._denials: dict[str, tuple[int, int]] = {}
 
-    def submit(self, request: AccessRequest, run: str, isolation: str, then: Then) -> None:
+    def submit(
+        self,
+        request: AccessRequest,
+        run: str,
+        isolation: str,
+        then: Then,
+        ruled: Decision | None = None,
+    ) -> None:
+        """``ruled``: a denial that needs no policy, such as a method that the era does not have."""
         view = self.state.view
-        decision = self._decide(view, request)
+        decision = self._decide(view, request) if ruled is None else ruled
         if decision.verdict is not Verdict.PERMIT:
             decision = self._capped(run, decision, request.now)
         context = DecisionContext(run=run, policy=view.snapshot.policy, isolation=isolation)

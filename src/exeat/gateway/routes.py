@@ -11,6 +11,7 @@ from exeat.core.ids import ActionId, ServerId
 from exeat.core.request import AccessRequest, Caller
 from exeat.gateway.inbound import Request
 from exeat.gateway.link import Link
+from exeat.gateway.methods import CLIENT_METHODS
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.sessions import ClientSession, principal_key
 from exeat.gateway.upstreams import Upstreams, UpstreamServer
@@ -150,6 +151,11 @@ class Router:
             for facts, upstream in mine
             if any(fits(template, uri) for template in upstream.templates)
         ]
+
+    def serves(self, request: Request, route: Route) -> bool:
+        """GW-7: methods of the client's era, and those that the server is registered to allow."""
+        method = request.method
+        return method in CLIENT_METHODS[request.era] or method in route.server.extra_methods
 
     # ---- facts
 

@@ -43,6 +43,8 @@ class StateSealer:
             return None
         try:
             sealed = base64.urlsafe_b64decode(token[len(_PREFIX) :])
+            if _PREFIX + base64.urlsafe_b64encode(sealed).decode("ascii") != token:
+                return None  # the decoder skips what it does not know: only one spelling is ours
             plain = self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], binding)
         except (InvalidTag, binascii.Error, ValueError):
             return None
