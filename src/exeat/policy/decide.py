@@ -5,8 +5,7 @@ denial that names its cause.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from typing import Any, Final
 
 import cedarpy
@@ -16,7 +15,7 @@ from exeat.core.facts import AgentFacts, PersonFacts, ServerFacts, ToolFacts
 from exeat.core.ids import ActionId, PersonId
 from exeat.core.request import AccessRequest, Caller
 from exeat.policy.canonical import NotCanonical, uri
-from exeat.policy.encode import Refused, check_size, extension
+from exeat.policy.encode import Refused, check_size
 from exeat.policy.facts import (
     CANONICAL,
     action_entities,
@@ -38,43 +37,14 @@ from exeat.policy.preconditions import (
     unmet,
     within,
 )
+from exeat.policy.question import Outcome, Question, answer, instant
 from exeat.policy.slices import Index, Recent, Slice, could_lie, text_of
 from exeat.policy.world import World, tool_ancestors
 
 ROUTES_MAX: Final = 16_384
 SLICES_MAX: Final = 4_096
 TARGETS_MAX: Final = 4_096
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ALLOW_ALL: Final = "permit(principal, action, resource);"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What Cedar said."""
-
-    reason: Reason
-    policies: tuple[str, ...] = ()
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One request in Cedar's terms."""
-
-    principal: Mapping[str, str]
-    action: Mapping[str, str]
-    resource: Mapping[str, str]
-    entities: cedarpy.Entities
-    context: str
-
-    def put(self, policies: cedarpy.PolicySet) -> cedarpy.AuthzResult:
-        request = {
-            "principal": self.principal,
-            "action": self.action,
-            "resource": self.resource,
-            "context": self.context,
-        }
-        return cedarpy.is_authorized(request, policies, self.entities)
 
 
 class Route:
@@ -418,30 +388,6 @@ class Pdp:
 
 
 _BY_TARGET: Final = frozenset({"Prompt", "Resource"})
-
-
-def answer(part: Slice, question: Question) -> Outcome:
-    """Cedar's answer on a slice.  Trap 1: an erroring forbid is skipped by Cedar, so any error, and
-    anything but a plain Allow or Deny, is a denial."""
-    result = question.put(part.cedar)
-    errors = result.diagnostics.errors
-    if errors:
-        return Outcome(Reason.POLICY_ERROR, detail="; ".join(map(str, errors))[:400])
-    decision = result.decision
-    policies = part.ids(result.diagnostics.reasons)
-    if decision is cedarpy.Decision.Allow and policies:
-        return Outcome(Reason.PERMITTED, policies)
-    if decision is not cedarpy.Decision.Deny:
-        return Outcome(Reason.POLICY_ERROR, detail="Cedar gave no decision")
-    if policies:
-        return Outcome(Reason.FORBIDDEN, policies)
-    return Outcome(Reason.NOT_PERMITTED, detail="no permit matched")
-
-
-def instant(now: int) -> dict[str, dict[str, str]]:
-    """Nanoseconds since the epoch as Cedar's datetime (milliseconds, rounded down)."""
-    at = _EPOCH + timedelta(milliseconds=now // 1_000_000)
-    return extension("datetime", f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z")
 
 
 def _context_free(policy: Policy) -> bool:

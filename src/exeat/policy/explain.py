@@ -11,9 +11,10 @@ from cedarpy import pst
 
 from exeat.core.decision import Decision
 from exeat.core.request import AccessRequest
-from exeat.policy.decide import Pdp, Question
+from exeat.policy.decide import Pdp
 from exeat.policy.encode import Refused
 from exeat.policy.model import Policy
+from exeat.policy.question import Question
 from exeat.policy.tree import conjuncts
 
 

@@ -1,0 +1,204 @@
+"""``exeat policy``: check, test, show and explain policies (POL-5, POL-6)."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from exeat.core.errors import ExeatError, Invalid
+from exeat.core.facts import PolicyVersionFacts, Snapshot
+from exeat.core.ids import Digest, PersonId
+from exeat.policy.bundle import compile_bundle
+from exeat.policy.cases import Case, CaseResult, load_cases, request_of, run
+from exeat.policy.catalogue import load_catalogue
+from exeat.policy.decide import Pdp
+from exeat.policy.explain import Explanation, explain
+from exeat.policy.lint import lint
+from exeat.policy.world import Catalogue
+
+EXIT_FINDINGS: Final = 1
+EXIT_USAGE: Final = 2
+FILES_MAX: Final = 10_000
+
+app = typer.Typer(name="policy", help="Check, test and explain policies.", no_args_is_help=True)
+
+Directory = Annotated[Path, typer.Argument(help="Directory with *.cedar (and cases/*.yaml).")]
+Home = Annotated[Path | None, typer.Option(help="exeat's home; else EXEAT_HOME, else ~/.exeat.")]
+CatalogueFile = Annotated[
+    Path | None,
+    typer.Option(help="YAML or JSON with servers, tools, agents; for CI without a home."),
+]
+
+
+@app.command("lint")
+def lint_command(directory: Directory, home: Home = None, catalogue: CatalogueFile = None) -> None:
+    """Name everything that is wrong with the policy files, by file and line."""
+    with _plain_errors():
+        files = policy_files(directory)
+        findings = lint(files, _catalogue(home, catalogue))
+        for finding in findings:
+            typer.echo(str(finding))
+        if findings:
+            typer.echo(f"{len(findings)} findings.", err=True)
+            raise typer.Exit(EXIT_FINDINGS)
+        typer.echo(f"{len(files)} files, no findings.")
+
+
+@app.command("test")
+def test_command(directory: Directory, home: Home = None, catalogue: CatalogueFile = None) -> None:
+    """Run the decision cases in DIRECTORY/cases against the policies in DIRECTORY."""
+    with _plain_errors():
+        known = _catalogue(home, catalogue)
+        pdp = _pdp(policy_files(directory), known)
+        results = [run(case, pdp, known) for case in _cases(directory)]
+        for result in results:
+            _show_result(result)
+        failed = sum(1 for result in results if result.differences)
+        typer.echo(f"{len(results)} cases, {failed} failed.")
+        if failed:
+            raise typer.Exit(EXIT_FINDINGS)
+
+
+@app.command("explain")
+def explain_command(
+    decision: Annotated[str, typer.Argument(help="Index of a recorded decision.")] = "",
+    case: Annotated[str, typer.Option(help="Description of a case instead.")] = "",
+    directory: Annotated[Path, typer.Option(help="Directory of policies for --case.")] = Path("."),
+    home: Home = None,
+    catalogue: CatalogueFile = None,
+) -> None:
+    """Show why: the facts, the determining policies with file and line, the nearest permit."""
+    with _plain_errors():
+        if decision:
+            raise Invalid(
+                "recorded decisions are explained from the ledger",
+                remedy=f"run: exeat evidence show {decision}; or pass --case",
+            )
+        known = _catalogue(home, catalogue)
+        found = [each for each in _cases(directory) if each.description == case]
+        if not found:
+            raise Invalid(f"no case is described as {case!r}", remedy="see: exeat policy test")
+        pdp = _pdp(policy_files(directory), known)
+        _show(explain(pdp, request_of(found[0], known)))
+
+
+@app.command("show")
+def show_command(home: Home = None) -> None:
+    """Show the policy version in force: who wrote it, who approved it, why, and its text."""
+    with _plain_errors():
+        policy = _snapshot(home).policy
+        if policy is None:
+            typer.echo("No policy is in force: everything is denied.")
+            raise typer.Exit(0)
+        typer.echo(f"version  {policy.number}\ndigest   {policy.digest}")
+        typer.echo(
+            f"author   {policy.author}\napprover {policy.approver}\nreason   {policy.reason}"
+        )
+        for name in sorted(policy.files):
+            typer.echo(f"\n// {name}\n{policy.files[name].rstrip()}")
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Errors as a sentence and a next step, never as a stack trace."""
+    try:
+        yield
+    except ExeatError as error:
+        typer.echo(f"{str(error).rstrip('.')}.", err=True)
+        if error.remedy:
+            typer.echo(f"Next: {error.remedy.rstrip('.')}.", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+
+
+def policy_files(directory: Path) -> dict[str, str]:
+    """Every ``*.cedar`` below a directory, by its relative name.  Raises Invalid."""
+    if not directory.is_dir():
+        raise Invalid(f"{directory} is not a directory", remedy="name the directory of policies")
+    files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*.cedar")}
+    if not files:
+        raise Invalid(f"{directory} holds no *.cedar file", remedy="write a policy first")
+    if len(files) > FILES_MAX:
+        raise Invalid(f"{directory} holds more than {FILES_MAX} files")
+    return {name: _text(path) for name, path in sorted(files.items())}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise Invalid(f"{path} cannot be read as UTF-8 text", remedy="check the file") from None
+
+
+def _cases(directory: Path) -> list[Case]:
+    paths = sorted((directory / "cases").glob("*.yaml"))
+    if not paths:
+        raise Invalid(f"{directory / 'cases'} holds no *.yaml file", remedy="write a case first")
+    return [case for path in paths for case in load_cases(path.name, _text(path))]
+
+
+def _catalogue(home: Path | None, file: Path | None) -> Catalogue:
+    if file is not None:
+        return load_catalogue(_text(file), file.name)
+    state = _snapshot(home)
+    return Catalogue(state.tools, state.servers, state.agents, state.people)
+
+
+def _snapshot(home: Path | None) -> Snapshot:
+    from exeat.storage.state import open_state
+
+    place = home or Path(os.environ.get("EXEAT_HOME", "") or Path.home() / ".exeat")
+    if not place.is_dir():
+        raise Invalid(
+            f"there is no home of exeat at {place}",
+            remedy="name it with --home, or use --catalogue",
+        )
+    state = open_state(place)
+    try:
+        return state.snapshot()
+    finally:
+        state.close()
+
+
+def _pdp(files: dict[str, str], known: Catalogue) -> Pdp:
+    """A PDP over files that are not in force.  Raises Invalid on the first finding."""
+    nobody = PersonId("")
+    version = PolicyVersionFacts(Digest("candidate"), 0, nobody, nobody, "candidate", files)
+    pdp = compile_bundle(
+        version, known.tools, known.servers, agents=known.agents, people=known.people
+    )
+    if pdp.findings:
+        raise Invalid(str(pdp.findings[0]), remedy="run: exeat policy lint")
+    return pdp
+
+
+def _show_result(result: CaseResult) -> None:
+    mark = "FAIL" if result.differences else "ok  "
+    typer.echo(f"{mark} {result.case.file}: {result.case.description}")
+    for difference in result.differences:
+        typer.echo(f"     {difference}")
+
+
+def _show(found: Explanation) -> None:
+    decision = found.decision
+    typer.echo(f"verdict  {decision.verdict.value} ({decision.reason.value})")
+    if decision.detail:
+        typer.echo(f"detail   {decision.detail}")
+    typer.echo(f"facts    {_pretty(found.context)}")
+    for vote in found.considered:
+        role = "decided" if vote.determining else "did not match" if vote.failed else "matched"
+        typer.echo(f"policy   {vote.policy.id} ({vote.place}) {role}")
+    if found.nearest is not None:
+        typer.echo(f"nearest permit  {found.nearest.policy.id} ({found.nearest.place})")
+        for condition in found.nearest.failed:
+            typer.echo(f"  does not hold: {condition}")
+
+
+def _pretty(context: str) -> str:
+    try:
+        return json.dumps(json.loads(context), indent=2, ensure_ascii=False)
+    except ValueError:
+        return context
