@@ -42,16 +42,17 @@ def compile_bundle(
     callers that hand over a snapshot; decisions take the agent from the request.
     """
     before = previous if isinstance(previous, Bundle) else None
-    world = World(tools, servers, _arguments(tools, before))
+    arguments = _arguments(tools, before)
+    if before is not None and _same(before, policy, arguments, tools, servers):
+        return _over(before, people or {})
+    world = World(tools, servers, arguments)
     parsed: dict[Statement, Policy] = {}
     findings: list[Finding] = []
+    broken = ""
     if policy is not None:
         _parse(policy, before, parsed, findings)
-    broken = (
-        f"policy version {policy.number} cannot be read: {findings[0]}"
-        if policy and findings
-        else ""
-    )
+        if findings:
+            broken = f"policy version {policy.number} cannot be read: {findings[0]}"
     kept, validated = _sound(list(parsed.values()), world, before, findings)
     bundle = Bundle(
         Index(kept),
@@ -62,6 +63,50 @@ def compile_bundle(
         broken=broken,
     )
     bundle.parsed, bundle.validated, bundle.version = parsed, validated, policy
+    return bundle
+
+
+def _same(
+    before: Bundle,
+    policy: PolicyVersionFacts | None,
+    arguments: Mapping[str, ToolArguments],
+    tools: Mapping[ActionId, ToolFacts],
+    servers: Mapping[ServerId, ServerFacts],
+) -> bool:
+    """Whether nothing changed that compilation reads (agents, people and standing may have)."""
+    version = before.version
+    if (version is None) is not (policy is None):
+        return False
+    if (
+        version is not None
+        and policy is not None
+        and (version.digest != policy.digest or dict(version.files) != dict(policy.files))
+    ):
+        return False
+    world = before.world
+    return (
+        world.arguments.keys() == arguments.keys()
+        and all(world.arguments[name] is found for name, found in arguments.items())
+        and {name: tool.effect for name, tool in world.tools.items()}
+        == {name: tool.effect for name, tool in tools.items()}
+        and {name: server.extra_methods for name, server in world.servers.items()}
+        == {name: server.extra_methods for name, server in servers.items()}
+    )
+
+
+def _over(before: Bundle, people: Mapping[PersonId, PersonFacts]) -> Bundle:
+    """The same compilation over other people; parsed slices are taken over, routes are not."""
+    bundle = Bundle(
+        before.index,
+        before.world,
+        people,
+        digest=before.digest,
+        findings=before.findings,
+        broken=before.broken,
+    )
+    bundle.parsed, bundle.validated = before.parsed, before.validated
+    bundle.version = before.version
+    bundle.take_slices(before)
     return bundle
 
 

@@ -320,6 +320,11 @@ class Pdp:
             route.slice = part
         return route.slice
 
+    def take_slices(self, other: "Pdp") -> None:
+        """Share the parsed slices of a PDP with the very same index."""
+        if other.index is self.index:
+            self._slices = other._slices
+
     def slice_of(self, request: AccessRequest) -> Slice:
         """The policies whose scope could match the request."""
         return self._slice(

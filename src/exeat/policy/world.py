@@ -66,8 +66,8 @@ class World:
         servers: Mapping[ServerId, ServerFacts],
         arguments: Mapping[str, ToolArguments],
     ) -> None:
-        self.tools = tools
-        self.servers = servers
+        self.tools = dict(tools)
+        self.servers = dict(servers)
         self.arguments = arguments
         self.methods = methods_of(servers.values())
         self._by_group: dict[str, list[ToolFacts]] = {ANY_TOOL: []}

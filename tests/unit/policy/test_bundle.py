@@ -7,6 +7,7 @@ import pytest
 from requirements import requirement
 
 from exeat.core.decision import Reason
+from exeat.core.facts import Effect
 from exeat.core.ids import ActionId
 from exeat.policy.bundle import compile_bundle
 
@@ -67,6 +68,36 @@ def test_recompiling_reuses_and_changes_nothing(world: Any) -> None:
     request = small.call("fs/read", {"path": "/etc/x"})
     assert again.decide(request) == first.decide(request)
     assert all(new is old for new, old in zip(again.policies, first.policies, strict=True))
+
+
+@requirement("POL-2", "REG-6")
+def test_recompiling_notices_every_change(world: Any) -> None:
+    policy = (
+        PERMIT_ALL
+        + GUARDED
+        + '@id("e") forbid(principal, action in Action::"effect:delete", resource);'
+    )
+    policy += (
+        '@id("boss") forbid(principal, action, resource) when { principal.owner in Role::"left" };'
+    )
+    small = world(policy)
+    first = small.pdp
+    request = small.call("fs/read", {"path": "/w"})
+    assert first.decide(request).permitted
+
+    def again(**people: Any) -> Any:
+        everyone = {**small.people, **people}
+        return compile_bundle(
+            first.version, small.tools, small.servers, people=everyone, previous=first
+        )
+
+    ada = replace(small.people["ada"], roles=frozenset({"left"}))
+    assert again(ada=ada).decide(request).policies == ("boss",)
+    assert again().decide(request).permitted
+    small.tools[request.action] = replace(request.tool, effect=Effect.DELETE)
+    assert again().decide(small.call("fs/read", {"path": "/w"})).policies == ("e",)
+    renamed(small, "file")
+    assert again().decide(small.call("fs/read", {"file": "/w"})).policies == ("e", "etc")
 
 
 @requirement("POL-2")
