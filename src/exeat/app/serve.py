@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,6 +38,8 @@ from exeat.storage.state import State, open_state
 _log = structlog.get_logger("exeat.serve")
 DRAIN_MAX_S: Final = 5.0
 RELIST_EVERY_S: Final = 15.0
+THREADS_SWITCH_S: Final = 0.000_2
+"""The ledger's thread must not wait long for the interpreter after its disk has answered."""
 _GC_THRESHOLDS: Final = (50_000, 20, 100)
 
 
@@ -162,6 +165,7 @@ class Gateway:
                 remedy="choose another --port, or stop what uses it",
             ) from None
         port = self.server.sockets[0].getsockname()[1]
+        sys.setswitchinterval(THREADS_SWITCH_S)
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)

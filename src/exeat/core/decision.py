@@ -1,7 +1,8 @@
 """The PDP's answer, and the closed vocabulary of reasons (POL-3)."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from exeat.core.records import record
 
 
 class Verdict(StrEnum):
@@ -64,7 +65,7 @@ class Reason(StrEnum):
     """Too many denials in this run; details are withheld so that they are no oracle (GW-8)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decision:
     """One verdict with all that its record needs.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from exeat.core.facts import AgentFacts, PersonFacts, ServerFacts, ToolFacts
 from exeat.core.ids import ActionId
+from exeat.core.records import record
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Caller:
     credential: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AccessRequest:
     """One action, before it happens, with every fact that the decision may read.
 

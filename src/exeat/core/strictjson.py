@@ -35,8 +35,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _integer(literal: str) -> int:
     if len(literal) <= _INT_DIGITS_MAX:
         value = int(literal)
-        if literal == "-0":
-            raise MalformedJson("negative zero is not an integer that every reader keeps")
         if _INT_MIN <= value <= _INT_MAX:
             return value
     raise MalformedJson("integer beyond 64 bits")
@@ -60,7 +58,7 @@ _SCAN: Final = json.JSONDecoder(
     parse_float=_fraction,
     parse_int=_integer,
     parse_constant=_constant,
-).scan_once
+).scan_once  # type: ignore[attr-defined]
 _WHITE: Final = " \t\r\n"
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from exeat.core.facts import PolicyVersionFacts
+from exeat.core.records import record
 
 LEAF_MAX_BYTES: Final = 65_535
 """tlog-tiles gives an entry a uint16 length (EVD-2)."""
@@ -212,7 +213,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     at: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DecisionContext:
     """What an entry holds beside request and decision.
 
@@ -231,7 +232,7 @@ class DecisionContext:
     mode: str = "enforce"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OutcomeFacts:
     """``result_digest``: SHA-256 (32 bytes) of the result's bytes as relayed, or empty.
     ``cause``: a closed word for an outcome that is not ``ok``, e.g. ``crash``, ``timeout``."""

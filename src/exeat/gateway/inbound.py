@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from exeat.core.strictjson import MalformedJson, parse
+from exeat.core.strictjson import MalformedJson
+from exeat.gateway.fastjson import parse
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.methods import (
     CLIENT_METHODS,

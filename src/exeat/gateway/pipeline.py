@@ -10,11 +10,12 @@ The order is the security argument (GW-1):
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.errors import LedgerUnavailable
+from exeat.core.records import record
 from exeat.core.request import AccessRequest
 from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt, Status
 from exeat.gateway.ports import LiveState, Recorder, View
@@ -37,7 +38,7 @@ _CAPPABLE: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Enforced:
     """A decision on record.  ``receipt`` None: it could not be recorded, and nothing may happen."""
 

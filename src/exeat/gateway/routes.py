@@ -8,6 +8,7 @@ from typing import Any, Final
 from exeat.core.errors import ExeatError
 from exeat.core.facts import Lifecycle, ServerFacts, tool_action
 from exeat.core.ids import ActionId, ServerId
+from exeat.core.records import record
 from exeat.core.request import AccessRequest, Caller
 from exeat.gateway.inbound import Request
 from exeat.gateway.link import Link
@@ -29,7 +30,7 @@ class Endpoint:
     server: ServerId | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Route:
     """``target``: the name or URI at the upstream; ``shown``: as the client wrote it."""
 
