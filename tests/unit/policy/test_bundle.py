@@ -205,3 +205,27 @@ def test_prompts_and_resources_are_told_apart_by_name(world: Any) -> None:
         assert not pdp.decide(small.method("resources/read", "file:///secret")).permitted
     detour = pdp.decide(small.method("resources/read", "file:///x/../secret"))
     assert detour.reason is Reason.ARGUMENT_NOT_CANONICAL
+
+
+@requirement("POL-9")
+def test_the_memo_never_covers_time_arguments_or_other_facts(world: Any) -> None:
+    small = world(
+        '@id("early") permit(principal, action == Action::"bank/balance", resource)'
+        ' when { context.session.now < datetime("2026-10-01") };'
+        '@id("boss") permit(principal, action == Action::"fs/write", resource)'
+        ' when { context.session has user && context.session.user in Role::"finance" };'
+    )
+    early = small.call("bank/balance")
+    late = replace(early, now=early.now + 30 * 86_400 * 10**9)
+    late = replace(
+        late, caller=replace(late.caller, agent=replace(late.caller.agent, ends_at=10**19))
+    )
+    early = replace(early, caller=late.caller)
+    verdicts = [small.pdp.decide(each).permitted for each in (early, late, early, late)]
+    assert verdicts == [True, False, True, False]
+
+    small.user = small.people["ada"]
+    write = {"path": "/w", "content": "x"}
+    assert small.decide("fs/write", write).permitted
+    small.user = replace(small.user, roles=frozenset())
+    assert not small.decide("fs/write", write).permitted
