@@ -23,25 +23,23 @@ Failure = tuple[Reason, str]
 
 
 def unmet(request: AccessRequest) -> Failure | None:
-    """The first precondition that the request does not meet, or None."""
-    tool, server = request.tool, request.server
-    failed = known(server, request.method, request.action, tool)
-    if failed is not None:
-        return failed
-    if tool is not None:
-        failed = pinned(tool, request.observed_pin)
-        if failed is not None:
-            return failed
-    failed = principal(request.caller, request.now)
-    if failed is not None:
-        return failed
-    if request.method in LIST_METHODS:
-        failed = within_servers(request.caller.agent, server)
-    else:
-        failed = within(request.caller.agent, server, request.method, tool)
+    """The first precondition that the request does not meet, or None.
+
+    What concerns the principal comes first, so that an agent that may do nothing learns nothing of
+    what there is (GW-8)."""
+    tool, server, caller = request.tool, request.server, request.caller
+    failed = principal(caller, request.now)
     if failed is None and not request.clock_trusted:
         # the agent's end date is read in every decision, so every decision depends on time
-        return Reason.CLOCK_BACKWARDS, "the clock runs behind the ledger's high-water mark"
+        failed = Reason.CLOCK_BACKWARDS, "the clock runs behind the ledger's high-water mark"
+    if failed is None:
+        failed = within_servers(caller.agent, server)
+    if failed is None:
+        failed = known(server, request.method, request.action, tool)
+    if failed is None and tool is not None:
+        failed = pinned(tool, request.observed_pin)
+    if failed is None and request.method not in LIST_METHODS:
+        failed = within(caller.agent, server, request.method, tool)
     return failed
 
 
