@@ -63,8 +63,6 @@ class Relay:
         else:
             said = await _refused(message, response)
             await self._out.line(said)
-        if message.method == "tools/list" and message.version:
-            self._learn(said)
         return said
 
     @staticmethod
@@ -138,6 +136,7 @@ class Relay:
             line = _response_for(message.id, incoming, line)
             if not line:
                 return b""  # somebody else's answer
+            self._learn(message, line)
         await self._out.line(line)
         return line if incoming.method is msgspec.UNSET else b""
 
@@ -154,6 +153,7 @@ class Relay:
             line = _response_for(message.id, _read(body), body)
             if not line:
                 raise Unanswered("The gateway answered another request than the one it was asked.")
+            self._learn(message, line)
             await self._out.line(line)
             return line
         async with self._out.long_line() as line_under_way:
@@ -163,7 +163,10 @@ class Relay:
                 await line_under_way.piece(one_line(chunk))
         return b""
 
-    def _learn(self, said: bytes) -> None:
+    def _learn(self, message: ClientMessage, said: bytes) -> None:
+        """Before the client is told, for it may call at once."""
+        if message.method != "tools/list" or not message.version:
+            return
         try:
             result = raw_bytes(read_incoming(said).result)
         except Nonsense:
