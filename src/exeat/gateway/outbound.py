@@ -36,13 +36,13 @@ def own_request(era: Era, request_id: RequestId, method: str, params: Params) ->
 
 def translate(request: Request, era: Era, target: str) -> Outbound:
     """``target``: the name or URI at the upstream, which may differ from the client's."""
-    meta = {key: value for key, value in request.meta.items() if key in META_FORWARDED}
+    given = request.meta
+    meta = {key: given[key] for key in given if key in META_FORWARDED} if given else {}
     if era is Era.MODERN:
-        capabilities: Mapping[str, Any] = {}
-        client: Any = None
-        if request.era is Era.MODERN:
-            capabilities = request.meta.get(META_CAPABILITIES, {})
-            client = request.meta.get(META_CLIENT)
-        meta.update(envelope(capabilities, client))
+        modern = request.era is Era.MODERN
+        client = given.get(META_CLIENT) if modern else None
+        meta[META_VERSION] = MODERN_VERSIONS[-1]
+        meta[META_CAPABILITIES] = given.get(META_CAPABILITIES, {}) if modern else {}
+        meta[META_CLIENT] = client if type(client) is dict else CLIENT_INFO
     params = {**request.params, "_meta": meta} if meta else request.params
     return Outbound(request.id, request.method, params, target)

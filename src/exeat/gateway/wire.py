@@ -70,13 +70,12 @@ def peek(result: bytes) -> ResultPeek:
 
 
 def needs_strict_reading(result: bytes) -> bool:
-    """True unless the result plainly is complete: any mention of another type, any escape that could
-    spell one, or a repeated member makes the caller parse strictly instead of peeking."""
-    if b"esultType" not in result and b"input" not in result and b"\\u" not in result:
-        return False
+    """True unless the result plainly is complete: a ``resultType`` that is repeated, or not exactly
+    ``"complete"``, or any escape that could spell the member's name, asks for the strict parser."""
     mentions = result.count(b"esultType")
-    plain = result.count(b'"resultType":"complete"')
-    return mentions != plain or mentions > 1 or b"input_required" in result or b"\\u" in result
+    if mentions and (mentions > 1 or b'"resultType":"complete"' not in result):
+        return True
+    return b"\\" in result and b"\\u" in result
 
 
 def result_message(request_id: RequestId, result: bytes) -> bytes:
