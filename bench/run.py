@@ -1,0 +1,234 @@
+"""`make bench`: the call and the decision, as ratios.  Writes out/bench/results.json, results.md, call.svg.
+
+    make bench                         everything, about ten minutes
+    make bench BENCH_ARGS=--quick      short rounds, fewer connection counts
+    make bench BENCH_ARGS=--smoke      a few seconds: does everything start, is every answer right?
+
+The gateway runs alone on one core; load generator and upstream share another.  Rounds of all targets
+are interleaved and the medians are reported.  CPU per call is the gateway's own, and is what survives
+a noisy machine; absolute values hold for this machine, ratios travel.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import targets
+import uvloop
+from decision import decisions
+from load import LEGACY, MODERN, Plan, Tally, drive, open_session
+from report import write_report
+from targets import Missing, Target
+from upstream import TOOLS_DEFAULT, tool_names
+
+OUT: Final = Path(__file__).resolve().parents[1] / "out" / "bench"
+CONNECTIONS: Final = (1, 16, 32, 128)
+WARM_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One line of the table.  ``kind``: free or args (policies that read arguments; exeat only)."""
+
+    target: str
+    era: str
+    upstream: str
+    kind: str
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    rate: float
+    p50_us: float
+    p99_us: float
+    cpu_us: float
+    wrong: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How long and how much."""
+
+    connections: tuple[int, ...]
+    rounds: int
+    seconds: float
+
+
+async def measure(target: Target, plan: Plan, connections: int, seconds: float) -> Round:
+    await drive(plan, connections, min(WARM_S, seconds))
+    before = targets.cpu_seconds(target.pid) if target.pid else 0.0
+    tally: Tally = await drive(plan, connections, seconds)
+    spent = targets.cpu_seconds(target.pid) - before if target.pid else 0.0
+    calls = max(len(tally.latencies), 1)
+    return Round(
+        rate=tally.rate,
+        p50_us=tally.quantile(0.50) * 1e6,
+        p99_us=tally.quantile(0.99) * 1e6,
+        cpu_us=spent / calls * 1e6,
+        wrong=tally.wrong,
+        example=tally.example,
+    )
+
+
+def cases(target: Target, upstream: str, shape: Shape) -> list[Case]:
+    eras = target.eras or (MODERN, LEGACY)
+    kinds = ("free", "args") if target.args_path else ("free",)
+    return [
+        Case(target.name, era, upstream, kind, connections)
+        for era in eras
+        for kind in kinds
+        for connections in shape.connections
+    ]
+
+
+async def measure_all(
+    started: list[Target], upstream: str, shape: Shape
+) -> dict[Case, list[Round]]:
+    """Interleaved: every case once per round."""
+    plans: dict[tuple[str, str, str], Plan] = {}
+    todo = [(target, case) for target in started for case in cases(target, upstream, shape)]
+    for target, case in todo:
+        key = (target.name, case.era, case.kind)
+        if key not in plans:
+            plan = target.plan(case.era, tool_names(TOOLS_DEFAULT), case.kind)
+            session = await open_session(plan) if case.era == LEGACY else ""
+            plans[key] = replace(plan, session=session)
+    found: dict[Case, list[Round]] = {case: [] for _, case in todo}
+    for number in range(shape.rounds):
+        for target, case in todo:
+            plan = plans[target.name, case.era, case.kind]
+            found[case].append(await measure(target, plan, case.connections, shape.seconds))
+            say(f"round {number + 1}/{shape.rounds} {case.upstream}", case, found[case][-1])
+    return found
+
+
+def say(prefix: str, case: Case, one: Round) -> None:
+    print(
+        f"  {prefix} {case.target:9} {case.era} {case.kind:4} c={case.connections:<3}"
+        f" {one.rate:9.0f}/s p50 {one.p50_us:7.0f} µs p99 {one.p99_us:8.0f} µs"
+        f" cpu {one.cpu_us:7.1f} µs{f'  WRONG {one.wrong}: {one.example[:300]}' if one.wrong else ''}",
+        flush=True,
+    )
+
+
+def median(case: Case, rounds: list[Round]) -> dict[str, Any]:
+    middle = {
+        name: round(statistics.median(getattr(each, name) for each in rounds), 2)
+        for name in ("rate", "p50_us", "p99_us", "cpu_us")
+    }
+    return {
+        **asdict(case),
+        **middle,
+        "rounds": len(rounds),
+        "wrong": sum(each.wrong for each in rounds),
+    }
+
+
+def call_part(names: list[str], shape: Shape) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Part 1.  Returns the lines, and why a target is missing."""
+    core, rest = cores()
+    os.sched_setaffinity(0, {rest})
+    lines: list[dict[str, Any]] = []
+    missing: dict[str, str] = {}
+    starters = {
+        "nginx": targets.nginx,
+        "fastmcp": targets.fastmcp,
+        "mcp-proxy": targets.mcp_proxy,
+        "exeat": targets.exeat,
+    }
+    for upstream in ("json", "sse"):
+        with contextlib.ExitStack() as stack:
+            port = stack.enter_context(targets.upstream(rest, TOOLS_DEFAULT, OUT))
+            started = [Target("direct", port, f"/{upstream}")] if "direct" in names else []
+            for name in names:
+                if name in starters:
+                    try:
+                        started.append(
+                            stack.enter_context(starters[name](port, f"/{upstream}", core, OUT))
+                        )
+                    except Missing as why:
+                        missing[name] = str(why)
+                        print(f"  {name} is left out: {why}")
+            found = uvloop.run(measure_all(started, upstream, shape))
+            lines += [median(case, rounds) for case, rounds in found.items()]
+    return lines, missing
+
+
+def cores() -> tuple[int, int]:
+    """The gateway's core, and the one for load and upstream."""
+    available = sorted(os.sched_getaffinity(0))
+    return available[0], available[-1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--targets", default="direct,nginx,exeat,fastmcp,mcp-proxy")
+    parser.add_argument("--part", choices=["call", "decision"])
+    asked = parser.parse_args()
+    names = asked.targets.split(",")
+    shape, counts = Shape(CONNECTIONS, 5, 3.0), (10, 100, 1_000, 10_000)
+    if asked.quick:
+        shape = Shape((1, 32, 128), 3, 1.5)
+    if asked.smoke:
+        shape, counts = Shape((1, 32), 1, 0.4), (10, 100)
+        names = [name for name in names if name not in targets.PEERS]
+    OUT.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {
+        "at": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
+        "machine": {
+            "cores": os.cpu_count(),
+            "cpu": cpu_name(),
+            "python": platform.python_version(),
+        },
+        "shape": asdict(shape),
+        "flush_us": flush_us(),
+    }
+    if asked.part != "decision":
+        results["call"], results["missing"] = call_part(names, shape)
+    if asked.part != "call":
+        results["decision"] = decisions(counts, 200 if asked.smoke else 3_000)
+    (OUT / "results.json").write_text(json.dumps(results, indent=1))
+    print("\n" + write_report(results, OUT))
+    wrong = sum(line["wrong"] for line in results.get("call", []))
+    if wrong:
+        print(f"{wrong} answers were wrong: these figures mean nothing.", file=sys.stderr)
+    return 1 if wrong or "exeat" in results.get("missing", {}) else 0
+
+
+def flush_us() -> float:
+    """Median time of the disk's own flush (a 4 KiB append and fdatasync): the floor of a durable call."""
+    times, path = [], OUT / "flush.tmp"
+    with path.open("wb", buffering=0) as file:
+        for _ in range(200):
+            began = time.perf_counter()
+            file.write(b"x" * 4096)
+            os.fdatasync(file.fileno())
+            times.append((time.perf_counter() - began) * 1e6)
+    path.unlink()
+    return round(statistics.median(times), 1)
+
+
+def cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
