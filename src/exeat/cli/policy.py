@@ -202,3 +202,10 @@ def _pretty(context: str) -> str:
         return json.dumps(json.loads(context), indent=2, ensure_ascii=False)
     except ValueError:
         return context
+
+
+from exeat.cli import policy_apply as _apply  # noqa: E402 - the verbs that write
+
+app.command("apply")(_apply.apply)
+app.command("versions")(_apply.versions)
+app.command("rollback")(_apply.rollback)

@@ -61,7 +61,7 @@ def denial(request_id: RequestId, method: str, enforced: Enforced) -> bytes:
     if method == "tools/call":
         text = (
             f"Denied by exeat: {sentence} (reason {data['reason']}, decision {data['decision']})."
-            f" What can be done: {data['remedy']}."
+            f" What can be done: {data['remedy'].rstrip('.')}."
         )
         return result_message(
             request_id,

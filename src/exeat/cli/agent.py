@@ -1,0 +1,242 @@
+"""``exeat agent``: register, scope, accept, activate, suspend, retire."""
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+from exeat.cli.desk import (
+    AsOption,
+    Desk,
+    HomeOption,
+    JsonOption,
+    ReasonOption,
+    next_step,
+    open_desk,
+    say,
+    show_json,
+    table,
+)
+from exeat.cli.desk import NO_REASON as NONE
+from exeat.core.facts import Effect
+from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
+from exeat.registry.model.agent import Agent, Charter, Scope
+from exeat.registry.model.names import parse_until, show_until
+
+app = typer.Typer(
+    help="Agents: who they are, who answers for them, what bounds them.", no_args_is_help=True
+)
+Owner = Annotated[str | None, typer.Option("--owner", help="Who answers for it.")]
+Deputy = Annotated[str | None, typer.Option("--deputy", help="Who answers if the owner is gone.")]
+Sponsor = Annotated[str | None, typer.Option("--sponsor", help="Who pays for it.")]
+Servers = Annotated[
+    list[str] | None, typer.Option("--server", help="A server of its scope; repeatable.")
+]
+Effects = Annotated[
+    list[Effect] | None, typer.Option("--effect", help="An effect of its scope; repeatable.")
+]
+Actions = Annotated[
+    list[str] | None, typer.Option("--action", help="Only these server/tool actions; repeatable.")
+]
+Ends = Annotated[str | None, typer.Option("--ends", help="Its last day, e.g. 2027-06-30.")]
+Groups = Annotated[
+    list[str] | None, typer.Option("--group", help="A group that policy names; repeatable.")
+]
+Text = Annotated[str | None, typer.Option()]
+
+
+def _scope(old: Scope, servers: Any, effects: Any, actions: Any) -> Scope:
+    return Scope(
+        old.servers if servers is None else frozenset(ServerId(each) for each in servers),
+        old.effects if effects is None else frozenset(effects),
+        old.actions if actions is None else frozenset(ActionId(each) for each in actions),
+    )
+
+
+def _person(old: PersonId | None, given: str | None) -> PersonId | None:
+    return old if given is None else PersonId(given)
+
+
+def _get(desk: Desk, name: str) -> Agent:
+    with desk.state.registry.read() as read:
+        return read.agent(AgentId(name))
+
+
+@app.command()
+def add(
+    name: str,
+    owner: Owner = None,
+    deputy: Deputy = None,
+    sponsor: Sponsor = None,
+    server: Servers = None,
+    effect: Effects = None,
+    action: Actions = None,
+    ends: Ends = None,
+    group: Groups = None,
+    purpose: Text = None,
+    environment: Text = None,
+    model: Text = None,
+    reason: ReasonOption = NONE,
+    home: HomeOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Register an agent as a draft; drafts are denied everything."""
+    desk = open_desk(home, as_)
+    charter = Charter(
+        name=name,
+        purpose=purpose or "",
+        owner=_person(None, owner),
+        deputy=_person(None, deputy),
+        sponsor=_person(None, sponsor or owner),
+        groups=frozenset(group or ()),
+        environment=environment or "",
+        model=model or "",
+    )
+    scope = _scope(Scope(), server, effect, action)
+    until = None if ends is None else parse_until(ends)
+    agent = desk.registry.register_agent(name, charter, scope, until, desk.act(reason))
+    say(f"Agent {agent.id} is a draft.")
+    next_step(f"exeat agent accept {agent.id}   (as its owner)")
+
+
+@app.command()
+def change(
+    name: str,
+    owner: Owner = None,
+    deputy: Deputy = None,
+    sponsor: Sponsor = None,
+    server: Servers = None,
+    effect: Effects = None,
+    action: Actions = None,
+    ends: Ends = None,
+    group: Groups = None,
+    purpose: Text = None,
+    reason: ReasonOption = NONE,
+    home: HomeOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Change what is named; another scope or end date must be accepted again."""
+    desk = open_desk(home, as_)
+    old = _get(desk, name)
+    charter = replace(
+        old.charter,
+        owner=_person(old.charter.owner, owner),
+        deputy=_person(old.charter.deputy, deputy),
+        sponsor=_person(old.charter.sponsor, sponsor),
+        groups=old.charter.groups if group is None else frozenset(group),
+        purpose=old.charter.purpose if purpose is None else purpose,
+    )
+    scope = _scope(old.scope, server, effect, action)
+    until = old.ends_at if ends is None else parse_until(ends)
+    agent = desk.registry.change_agent(old.id, charter, scope, until, desk.act(reason))
+    say(f"Agent {agent.id} is changed.")
+    if not agent.accepted:
+        next_step(f"exeat agent accept {agent.id}   (its scope is not accepted, so it is denied)")
+
+
+@app.command("list")
+def list_agents(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """All agents."""
+    desk = open_desk(home)
+    with desk.state.registry.read() as read:
+        agents = read.agents()
+    if as_json:
+        show_json([agent.as_json() for agent in agents])
+        return
+    table(
+        ("agent", "state", "owner", "deputy", "servers", "accepted", "until"),
+        (
+            (
+                a.id,
+                a.lifecycle.value,
+                a.charter.owner or "-",
+                a.charter.deputy or "-",
+                ", ".join(sorted(a.scope.servers)) or "-",
+                "yes" if a.accepted else "no",
+                show_until(a.ends_at) if a.ends_at else "-",
+            )
+            for a in agents
+        ),
+    )
+
+
+@app.command()
+def show(name: str, home: HomeOption = None) -> None:
+    """Everything that is known of one agent."""
+    show_json(_get(open_desk(home), name).as_json())
+
+
+@app.command()
+def scope(name: str, home: HomeOption = None) -> None:
+    """What the owner is asked to accept, and its digest."""
+    agent = _get(open_desk(home), name)
+    show_json(
+        {
+            **agent.scope.as_json(agent.ends_at),
+            "digest": agent.scope_digest,
+            "accepted": agent.accepted,
+        }
+    )
+
+
+@app.command()
+def accept(
+    name: str,
+    digest: Annotated[str | None, typer.Option(help="The digest that you were shown.")] = None,
+    reason: ReasonOption = "accepted as shown",
+    home: HomeOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Accept the scope as it now stands, as owner or deputy; it is shown first."""
+    desk = open_desk(home, as_)
+    agent = _get(desk, name)
+    shown = agent.scope.as_json(agent.ends_at)
+    say(
+        f"Scope of {agent.id}: servers {', '.join(shown['servers']) or '-'}; effects "
+        f"{', '.join(shown['effects']) or '-'}; actions {', '.join(shown['actions']) or 'as policy permits'}; "
+        f"until {shown['until'] or '-'}"
+    )
+    desk.registry.accept_scope(agent.id, digest or agent.scope_digest, desk.act(reason))
+    say(f"{desk.actor} answers for it (scope {agent.scope_digest[:12]}).")
+    next_step(f"exeat agent activate {agent.id} --reason …")
+
+
+def _moved(agent: Agent) -> None:
+    say(f"Agent {agent.id} is {agent.lifecycle.value}.")
+
+
+@app.command()
+def activate(
+    name: str, reason: ReasonOption = NONE, home: HomeOption = None, as_: AsOption = None
+) -> None:
+    """Draft to active: live owner and deputy, an end date, and the scope accepted."""
+    desk = open_desk(home, as_)
+    _moved(desk.registry.activate(AgentId(name), desk.act(reason)))
+    next_step(f"exeat key issue {name}")
+
+
+@app.command()
+def suspend(
+    name: str, reason: ReasonOption = NONE, home: HomeOption = None, as_: AsOption = None
+) -> None:
+    """Stop the agent at its next call."""
+    desk = open_desk(home, as_)
+    _moved(desk.registry.suspend(AgentId(name), desk.act(reason)))
+
+
+@app.command()
+def resume(
+    name: str, reason: ReasonOption = NONE, home: HomeOption = None, as_: AsOption = None
+) -> None:
+    """Suspended to active, under the conditions of activation."""
+    desk = open_desk(home, as_)
+    _moved(desk.registry.resume(AgentId(name), desk.act(reason)))
+
+
+@app.command()
+def retire(
+    name: str, reason: ReasonOption = NONE, home: HomeOption = None, as_: AsOption = None
+) -> None:
+    """For good: its keys are revoked."""
+    desk = open_desk(home, as_)
+    _moved(desk.registry.retire(AgentId(name), desk.act(reason)))

@@ -1,0 +1,81 @@
+"""What every noun of the command line shares: the home, who acts, and how things are shown."""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from exeat.core.errors import NotFound
+from exeat.core.ids import PersonId
+from exeat.registry.model.act import Act
+from exeat.registry.service import Registry
+from exeat.storage.state import State, open_state
+
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="exeat's home (else EXEAT_HOME, ~/.exeat).")
+]
+AsOption = Annotated[
+    str | None, typer.Option("--as", help="Who acts; else the person of `exeat init`.")
+]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stands in the evidence.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print data instead of text.")]
+NO_REASON = "no reason given"
+
+
+@dataclass(frozen=True)
+class Desk:
+    """An opened home and the person who works at it."""
+
+    home: Path
+    state: State
+    registry: Registry
+    actor: PersonId
+
+    def act(self, reason: str = NO_REASON) -> Act:
+        return Act(self.actor, f"cli:{os.geteuid()}", reason, time.time_ns())
+
+
+def open_desk(home: Path | None, actor: str | None = None) -> Desk:
+    """Raises NotFound if there is no home."""
+    from exeat.app.home import home_path
+
+    where = home_path(home)
+    url = os.environ.get("EXEAT_DATABASE_URL")
+    if not (where / "state.db").exists() and url is None:
+        raise NotFound(f"There is no exeat home at {where}.", remedy="Run `exeat init` first.")
+    if actor is None:
+        with suppress(OSError):
+            actor = (where / "operator").read_text(encoding="ascii").strip()
+    if not actor:
+        raise NotFound("It is not known who acts.", remedy="Add `--as PERSON`.")
+    state = open_state(where, url)
+    return Desk(where, state, Registry(state.registry, os.urandom), PersonId(actor))
+
+
+def say(text: str) -> None:
+    typer.echo(text)
+
+
+def next_step(text: str) -> None:
+    """What a newcomer does now."""
+    typer.echo(f"next: {text}", err=True)
+
+
+def show_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, sort_keys=True, default=str))
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Plain columns: readable in a terminal, a log and a pipe."""
+    lines = [tuple(heads), *(tuple(str(cell) for cell in row) for row in rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(heads))]
+    for line in lines:
+        typer.echo(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )

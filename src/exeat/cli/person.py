@@ -1,0 +1,82 @@
+"""``exeat person``: who owns, deputises, approves."""
+
+from typing import Annotated
+
+import typer
+
+from exeat.cli.desk import (
+    AsOption,
+    HomeOption,
+    JsonOption,
+    ReasonOption,
+    next_step,
+    open_desk,
+    say,
+    show_json,
+    table,
+)
+from exeat.cli.desk import NO_REASON as NONE
+from exeat.core.ids import PersonId
+
+app = typer.Typer(help="People: owners, deputies, operators.", no_args_is_help=True)
+Roles = Annotated[list[str] | None, typer.Option("--role", help="A role; may be repeated.")]
+
+
+@app.command()
+def add(
+    name: str,
+    role: Roles = None,
+    reason: ReasonOption = NONE,
+    home: HomeOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Register a person by an id, never by name or e-mail address."""
+    desk = open_desk(home, as_)
+    person = desk.registry.register_person(name, role or [], desk.act(reason))
+    say(f"{person.id} is registered.")
+
+
+@app.command("list")
+def list_people(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Everybody, with roles."""
+    desk = open_desk(home)
+    with desk.state.registry.read() as read:
+        people = read.people()
+    if as_json:
+        show_json([{"id": p.id, "live": p.live, "roles": sorted(p.roles)} for p in people])
+    else:
+        table(
+            ("person", "live", "roles"),
+            (
+                (p.id, "yes" if p.live else "gone", ", ".join(sorted(p.roles)) or "-")
+                for p in people
+            ),
+        )
+
+
+@app.command()
+def roles(
+    name: str,
+    role: Roles = None,
+    reason: ReasonOption = NONE,
+    home: HomeOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Set the roles of a person; those not named are taken away."""
+    desk = open_desk(home, as_)
+    person = desk.registry.set_roles(PersonId(name), role or [], desk.act(reason))
+    say(f"{person.id} has the roles: {', '.join(sorted(person.roles)) or 'none'}")
+
+
+@app.command()
+def depart(
+    name: str, reason: ReasonOption = NONE, home: HomeOption = None, as_: AsOption = None
+) -> None:
+    """A person left: agents without another live owner or deputy are stopped at their next call."""
+    desk = open_desk(home, as_)
+    person, agents = desk.registry.depart(PersonId(name), desk.act(reason))
+    say(f"{person.id} has departed.")
+    for agent in agents:
+        say(f"agent {agent.id} named {person.id} as owner or deputy")
+    if agents:
+        next_step("exeat agent change AGENT --owner … --deputy …")
