@@ -236,20 +236,14 @@ def mcp_proxy(upstream_port: int, path: str, core: int, out: Path) -> Iterator[T
         yield Target("mcp-proxy", port, "/mcp/", pid=pid, eras=(LEGACY,))
 
 
-UP: Final = """
-import pathlib, sys
-from exeat.cli.up import up
-up(pathlib.Path(sys.argv[1]), None, int(sys.argv[2]))
-"""
-
-
 @contextlib.contextmanager
 def exeat(upstream_port: int, path: str, core: int, out: Path) -> Iterator[Target]:
     """A home with 1,000 policies in force, then `exeat up`."""
     home, port = out / "exeat-home", free_port()
     shutil.rmtree(home, ignore_errors=True)
     bearer = prepare_home(home, f"http://127.0.0.1:{upstream_port}{path}")
-    command = [sys.executable, "-c", UP, str(home), str(port)]
+    command = [str(Path(sys.executable).with_name("exeat")), "up", "--home", str(home)]
+    command += ["--port", str(port)]
     with started(command, port, core, out / "exeat.log", {}) as pid:
         yield Target("exeat", port, "/mcp/shop", "/mcp/bank", bearer, pid)
 

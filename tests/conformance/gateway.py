@@ -12,12 +12,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from homes import Home
 from suite import free_port, wait_for
 
-UP = """
-import pathlib, sys
-from exeat.cli.up import up
-up(pathlib.Path(sys.argv[1]), None, int(sys.argv[2]))
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
@@ -33,10 +27,10 @@ def gateway(home: Path, upstream: str) -> Iterator[Entrance]:
     bearer = made.agent("bot", ["ref"])
     made.policy('@id("all") permit(principal == Agent::"bot", action, resource);')
     made.state.close()
-    port = free_port()
+    port, exeat = free_port(), str(Path(sys.executable).with_name("exeat"))
     with (home / "gateway.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", UP, str(home), str(port)], stdout=log, stderr=log
+            [exeat, "up", "--home", str(home), "--port", str(port)], stdout=log, stderr=log
         )
         try:
             wait_for(port, process)

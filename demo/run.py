@@ -1,0 +1,349 @@
+"""`make demo`: a real agent works through exeat; what happens is shown, checked and proved.
+
+Against mcp-server-git, mcp-server-time (stdio) and the office server (HTTP).  Exits 0 only if every
+scene went as it must, the calls that the office carried out are exactly those that the ledger
+permits, and the record verifies offline while a tampered copy is refused.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+from office_day import Failed, Recorded, World, office_server, prepare
+from rich.console import Console
+from rich.table import Table
+
+NOTICE_S: Final = 30.0
+CALL_S: Final = 20.0
+
+
+@contextlib.asynccontextmanager
+async def agent(world: World, key: str) -> AsyncIterator[Client]:
+    """The official SDK's client, with the agent's key, on the endpoint of all its servers."""
+    headers = {"Authorization": f"Bearer {key}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=CALL_S * 2) as http,
+        Client(streamable_http_client(world.url, http_client=http), mode="auto") as client,
+    ):
+        yield client
+
+
+@dataclass(slots=True)
+class Story:
+    """Plays the scenes one by one; each becomes a line of the table."""
+
+    world: World
+    keys: dict[str, str]
+    lines: list[tuple[str, str, str, str]] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def expect(self, holds: bool, what: str) -> None:
+        if not holds:
+            self.wrong.append(what)
+
+    def line(self, tried: str, happened: str, why: str, evidence: str) -> None:
+        self.lines.append((tried, happened, why, evidence))
+
+    async def settled(self, number: int) -> Recorded:
+        """The entry with that number, once its outcome is on record too (it is written behind the call)."""
+        deadline = time.monotonic() + CALL_S
+        while True:
+            entry = next(each for each in self.world.recorded() if each.number == number)
+            if entry.outcome or entry.verdict == "deny" or time.monotonic() > deadline:
+                return entry
+            await asyncio.sleep(0.02)
+
+    async def permitted(
+        self, client: Client, tool: str, arguments: dict[str, Any], tried: str
+    ) -> None:
+        before = len(self.world.recorded())
+        result = await client.call_tool(tool, arguments)
+        new = self.world.recorded()[before:]
+        self.expect(not result.is_error, f"{tried}: should have been carried out: {text(result)}")
+        self.expect(len(new) == 1, f"{tried}: {len(new)} decisions on record instead of one")
+        entry = await self.settled(new[0].number)
+        self.expect(
+            entry.verdict == "permit" and entry.outcome == "ok", f"{tried}: the ledger says {entry}"
+        )
+        self.line(
+            tried, "[green]permitted[/]", f"policy {', '.join(entry.policies)}", f"#{entry.number}"
+        )
+
+    async def denied(
+        self, client: Client, tool: str, arguments: dict[str, Any], tried: str, reason: str
+    ) -> None:
+        before = len(self.world.recorded())
+        executed = len(self.world.executed())
+        result = await client.call_tool(tool, arguments)
+        entry = self.world.recorded()[before]
+        said = (result.structured_content or {}).get("denied", {})
+        self.expect(bool(result.is_error), f"{tried}: should have been denied")
+        self.expect(
+            said.get("reason") == reason, f"{tried}: the agent was told {said or text(result)}"
+        )
+        self.expect(
+            entry.verdict == "deny" and entry.reason == reason, f"{tried}: the ledger says {entry}"
+        )
+        self.expect(
+            str(said.get("decision", "")).endswith(f"-{entry.number}"),
+            f"{tried}: {said} names no entry",
+        )
+        self.expect(len(self.world.executed()) == executed, f"{tried}: the server carried it out")
+        why = text(result).partition("Denied by exeat: ")[2].partition(" (reason")[0]
+        self.line(tried, "[red]denied[/]", why, f"#{entry.number}")
+
+    async def hidden(
+        self, client: Client, tool: str, arguments: dict[str, Any], tried: str
+    ) -> None:
+        names = {each.name for each in (await client.list_tools()).tools}
+        answers = []
+        for name in (tool, "office__no_such_tool"):
+            try:
+                answers.append(text(await client.call_tool(name, arguments)))
+            except MCPError as error:
+                answers.append(str(error))
+        entry = self.world.recorded()[-2]
+        same = answers[0].replace(tool, "X") == answers[1].replace("office__no_such_tool", "X")
+        self.expect(
+            tool not in names and "office__transfer" in names,
+            f"{tried}: the list shows {sorted(names)}",
+        )
+        self.expect(same, f"{tried}: differs from an unknown tool: {answers}")
+        self.expect(entry.verdict == "deny", f"{tried}: the ledger says {entry}")
+        self.line(
+            tried,
+            "[red]hidden[/]",
+            "not in its list; calling it says “unknown tool”",
+            f"#{entry.number}",
+        )
+
+
+def text(result: Any) -> str:
+    return "".join(getattr(block, "text", "") for block in result.content)
+
+
+async def everyday(story: Story) -> None:
+    async with agent(story.world, story.keys["assistant"]) as client:
+        await story.permitted(
+            client, "time__get_current_time", {"timezone": "UTC"}, "ask for the time"
+        )
+        repository = str(story.world.folder / "repository")
+        await story.permitted(client, "git__git_log", {"repo_path": repository}, "read the git log")
+        await story.permitted(client, "office__get_balance", {"account": "ops"}, "read a balance")
+        pay = {"from_account": "ops", "to_account": "supplier-17", "currency": "EUR"}
+        await story.permitted(client, "office__transfer", {**pay, "amount": 80}, "transfer 80 EUR")
+        await story.denied(
+            client,
+            "office__transfer",
+            {**pay, "amount": 9000},
+            "transfer 9000 EUR",
+            "not_permitted",
+        )
+        mail = {"subject": "Q3", "body": "The figures."}
+        await story.denied(
+            client, "office__send_mail", {**mail, "to": "someone@elsewhere.example"},
+            "mail to a stranger", "not_permitted",
+        )  # fmt: skip
+        await story.permitted(
+            client,
+            "office__send_mail",
+            {**mail, "to": "dana@office.example"},
+            "mail to a colleague",
+        )
+        await story.hidden(
+            client, "office__delete_file", {"path": "reports/q3.md"}, "delete a file"
+        )
+
+
+async def changed_definition(story: Story) -> None:
+    """The server now shows another definition of send_mail; nobody has seen it yet."""
+    (story.world.office / "changed").touch()
+    mail = {"to": "dana@office.example", "subject": "Q3", "body": "The figures."}
+    async with agent(story.world, story.keys["assistant"]) as client:
+        await until(
+            lambda: seen_change(client), "the gateway did not notice the changed definition"
+        )
+        await story.denied(
+            client,
+            "office__send_mail",
+            mail,
+            "mail, after the server\nchanged the tool",
+            "definition_changed",
+        )
+    (story.world.office / "changed").unlink()
+
+
+async def seen_change(client: Client) -> bool:
+    return "office__send_mail" not in {
+        each.name for each in (await client.list_tools(cache_mode="bypass")).tools
+    }
+
+
+async def until(holds: Callable[[], Awaitable[bool]], otherwise: str) -> None:
+    deadline = time.monotonic() + NOTICE_S
+    while not await holds():
+        if time.monotonic() > deadline:
+            raise Failed(otherwise)
+        await asyncio.sleep(0.2)
+
+
+async def owner_leaves(story: Story) -> None:
+    async with agent(story.world, story.keys["intern-bot"]) as client:
+        await story.permitted(
+            client,
+            "time__get_current_time",
+            {"timezone": "UTC"},
+            "another agent asks for\nthe time",
+        )
+        for person in ("cleo", "dan"):
+            story.world.exeat("person", "depart", person, "--reason", "left the company")
+        await asyncio.sleep(0.6)  # the state's poll interval, twice
+        await story.denied(
+            client, "time__get_current_time", {"timezone": "UTC"},
+            "the same, after its owner\nand deputy left", "owner_not_live",
+        )  # fmt: skip
+
+
+async def killed(story: Story) -> None:
+    """kill -9 while the office works on a call; after the restart the record says what is known."""
+    world = story.world
+    before = len(world.recorded())
+
+    async def ask() -> None:
+        async with agent(world, story.keys["assistant"]) as client:
+            await client.call_tool("office__slow_report", {})
+
+    call = asyncio.create_task(ask())
+
+    async def begun() -> bool:
+        return bool(world.executed("slow_report"))
+
+    await until(begun, "the slow report did not begin")
+    world.stop(signal.SIGKILL)
+    with contextlib.suppress(BaseExceptionGroup, Exception):
+        await call
+    world.up()
+
+    async def outcome_written() -> bool:
+        return world.recorded()[before].outcome != ""
+
+    await until(outcome_written, "the recovery left the killed call without an outcome")
+    entry = world.recorded()[before]
+    story.expect(entry.verdict == "permit", f"the killed call is on record as {entry}")
+    story.expect(entry.outcome == "unknown", f"the killed call's outcome is {entry.outcome}")
+    story.expect(len(world.executed("slow_report")) == 1, "the killed call was carried out twice")
+    (world.office / "release").touch()
+    story.line(
+        "ask for a report; the gateway\nis killed (-9) meanwhile", "[yellow]outcome unknown[/]",
+        "on record before it left; after the\nrestart said to be unknown", f"#{entry.number}",
+    )  # fmt: skip
+    async with agent(world, story.keys["assistant"]) as client:
+        await story.permitted(client, "office__list_files", {}, "go on after the restart")
+
+
+def counted(story: Story) -> str:
+    """Calls carried out at the office against permits in the ledger, tool by tool."""
+    executed = sorted(call["tool"] for call in story.world.executed())
+    permits = [each for each in story.world.recorded() if each.verdict == "permit"]
+    recorded = sorted(
+        x.action.removeprefix("office/") for x in permits if x.action.startswith("office/")
+    )
+    story.expect(executed == recorded, f"carried out {executed}, but permitted {recorded}")
+    open_ended = [each.number for each in permits if not each.outcome]
+    story.expect(not open_ended, f"permits without an outcome: {open_ended}")
+    return f"The office carried out {len(executed)} calls; the ledger permits exactly these {len(recorded)}."
+
+
+def verified(story: Story, out: Console) -> None:
+    """Offline, with the gateway stopped: the record is whole, and a tampered copy is refused."""
+    world = story.world
+    world.stop()
+    said = world.exeat("evidence", "verify", str(world.ledger))
+    story.expect("SOUND" in said and "NOT SOUND" not in said, f"the record does not verify: {said}")
+    out.print(
+        "[bold]exeat evidence verify[/] (offline):",
+        next(x for x in said.splitlines() if "SOUND" in x),
+    )
+    copy = world.folder / "tampered.db"
+    shutil.copy(world.ledger, copy)
+    tamper(copy)
+    said = world.exeat("evidence", "verify", str(copy), expect=1)
+    story.expect("NOT SOUND" in said, f"the tampered copy was not refused: {said}")
+    problem = next((x.strip(" -") for x in said.splitlines() if x.startswith("  -")), said.strip())
+    out.print(f"[bold]A copy in which one decision names another owner[/] is refused: {problem}")
+
+
+def tamper(path: Path) -> None:
+    """Name another owner in one decision, as somebody with write access to the file could."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        for first, leaves in database.execute("SELECT first, leaves FROM batches").fetchall():
+            if b'"kind":"decision"' in leaves and b'"owner":"ada"' in leaves:
+                forged = leaves.replace(b'"owner":"ada"', b'"owner":"bob"', 1)
+                database.execute("UPDATE batches SET leaves = ? WHERE first = ?", (forged, first))
+                database.commit()
+                return
+    raise Failed("there is no decision on record to tamper with")
+
+
+async def play(story: Story) -> None:
+    for scene in (everyday, changed_definition, owner_leaves, killed):
+        await scene(story)
+
+
+def show(story: Story, out: Console) -> None:
+    table = Table(title="What the agents tried", title_justify="left", show_lines=False)
+    for column in ("the agent tried to", "exeat", "why", "evidence"):
+        table.add_column(column)
+    for line in story.lines:
+        table.add_row(*line)
+    out.print(table)
+
+
+def main() -> int:
+    logging.disable(logging.CRITICAL)
+    out = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    began = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="exeat-demo-"))
+    world = World(folder)
+    out.print("Starting three MCP servers and exeat; a real MCP client plays the agents.")
+    try:
+        with office_server(world):
+            story = Story(world, prepare(world))
+            world.up()
+            asyncio.run(play(story))
+            show(story, out)
+            out.print(counted(story))
+            verified(story, out)
+    except Failed as why:
+        out.print(f"[red]The demo failed:[/] {why}")
+        return 1
+    finally:
+        world.stop(signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+    for problem in story.wrong:
+        out.print(f"[red]Not as it must be:[/] {problem}")
+    if story.wrong:
+        return 1
+    out.print(f"[green]Everything happened as it must[/] ({time.monotonic() - began:.0f} s).")
+    out.print(
+        "Next: . .venv/bin/activate && exeat init --me YOU && exeat up     (README.md goes on from there)"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
