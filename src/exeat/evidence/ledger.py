@@ -85,6 +85,7 @@ class Ledger:
         who = {"build": self._instance.build, "config": self._instance.config}
         if recovered.frontier.size == 0:
             self.record_log("enrolled", {**who, "key": str(self._signer.verifier)})
+        self._gathering.checkpoint = True
         crashed = not recovered.closed
         self.record_log(
             "opened",

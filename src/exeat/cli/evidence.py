@@ -1,0 +1,228 @@
+"""``exeat evidence``: read the record, check it, hand it to a stranger (EVD-1, EVD-4)."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from exeat.cli.desk import HomeOption, JsonOption, next_step, say, show_json, table
+from exeat.core.errors import Invalid, NotFound
+from exeat.evidence.model import DecisionLeaf, EventLeaf, LogLeaf, OutcomeLeaf
+from exeat.evidence.note import Verifier
+from exeat.evidence.reader import Entry, EvidenceReader
+from exeat.evidence.verify import verify as verify_ledger
+from exeat.evidence.words import moment, report_lines
+from exeat.storage.ledger import SqliteLedgerReader, export_ledger
+
+app = typer.Typer(help="The record: what happened, and whether it is whole.", no_args_is_help=True)
+Where = Annotated[
+    Path | None, typer.Argument(help="A ledger file, or a home; else the home in use.")
+]
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def ledgers(where: Path | None, home: Path | None) -> list[Path]:
+    """The ledger files that are meant.  Raises NotFound."""
+    from exeat.app.home import home_path
+
+    if where is not None and where.is_file():
+        return [where]
+    found = sorted((home_path(where or home) / "ledger").glob("*.db"))
+    if not found:
+        raise NotFound(
+            f"There is no ledger at {where or home_path(home)}.",
+            remedy="A ledger is begun by `exeat up`; or name a ledger file.",
+        )
+    return found
+
+
+def _one(where: Path | None, home: Path | None) -> Path:
+    found = ledgers(where, home)
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise Invalid(f"There are several ledgers: {names}.", remedy="Name one of the files.")
+    return found[0]
+
+
+def open_reader(path: Path, *, values: bool) -> EvidenceReader:
+    """``values``: open sealed values with the master key of the home that the file lies in."""
+    from exeat.evidence.keys import load_master
+
+    source = SqliteLedgerReader(path)
+    master = None
+    if values:
+        key = path.parent.parent / "keys" / "master.key"
+        if not key.is_file():
+            raise NotFound(
+                f"The values in {path.name} cannot be opened: its home's master key is not here.",
+                remedy="Leave out --values.",
+            )
+        master = load_master(key)
+    return EvidenceReader(source, _origin(source), master)
+
+
+def _origin(source: SqliteLedgerReader) -> str:
+    """The log's name, from the key that its first entry enrolled."""
+    for entry in EvidenceReader(source).entries(0):
+        if isinstance(entry.leaf, LogLeaf) and isinstance(entry.leaf.facts, dict):
+            return str(entry.leaf.facts.get("key", "")).partition("+")[0]
+        break
+    return ""
+
+
+@app.command()
+def verify(
+    where: Where = None,
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="A checkpoint that was kept elsewhere; repeatable.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The gateway's key as its owner told you (name+id+base64).")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Check the whole record offline: nothing cut, edited, reordered or inserted."""
+    held = tuple(path.read_bytes() for path in checkpoint or ())
+    verifier = Verifier.parse(key) if key else None
+    sound = True
+    for path in ledgers(where, home):
+        began = time.perf_counter()
+        report = verify_ledger(SqliteLedgerReader(path), key=verifier, held=held)
+        say(f"{path.name}:")
+        for line in report_lines(report):
+            say(line)
+        say(f"({report.entries} entries in {time.perf_counter() - began:.2f} s)")
+        sound = sound and report.sound
+    if not sound:
+        raise typer.Exit(1)
+
+
+def _since(text: str | None) -> int:
+    if text is None:
+        return 0
+    number, unit = text[:-1], text[-1:]
+    if not number.isdigit() or unit not in _UNITS:
+        raise Invalid(f"{text!r} is no span of time.", remedy="Write for example 10m, 2h or 3d.")
+    return time.time_ns() - int(number) * _UNITS[unit] * 1_000_000_000
+
+
+@app.command()
+def audit(
+    where: Where = None,
+    agent: Annotated[str | None, typer.Option(help="Only this agent.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only the last 10m, 2h, 3d.")] = None,
+    last: Annotated[int, typer.Option(help="At most so many, the latest; 0 = all.")] = 50,
+    values: Annotated[
+        bool, typer.Option("--values", help="Show arguments, where they can be opened.")
+    ] = False,
+    events: Annotated[
+        bool, typer.Option("--events", help="Changes of registry and policy too.")
+    ] = False,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """What agents tried, what was decided and why, and what became of it."""
+    path = _one(where, home)
+    rows = list(_rows(open_reader(path, values=values), agent, _since(since), events=events))
+    rows = rows[-last:] if last else rows
+    if as_json:
+        show_json(rows)
+        return
+    heads = ("entry", "time", "agent", "action", "verdict", "reason", "outcome")
+    keys = (*heads, "arguments") if values else heads
+    table(keys, ([row.get(key, "") for key in keys] for row in rows))
+
+
+def _rows(
+    reader: EvidenceReader, agent: str | None, since: int, *, events: bool
+) -> Iterator[dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    for entry in reader.entries(0):
+        leaf = entry.leaf
+        if isinstance(leaf, DecisionLeaf):
+            if agent in (None, leaf.agent.id) and int(leaf.at) >= since:
+                found[leaf.index] = _decision(entry, leaf)
+        elif isinstance(leaf, OutcomeLeaf) and leaf.decision in found:
+            cause = f" ({leaf.cause})" if leaf.cause else ""
+            found[leaf.decision]["outcome"] = f"{leaf.status}{cause}"
+        elif isinstance(leaf, EventLeaf) and events and agent is None and int(leaf.at) >= since:
+            found[leaf.index] = {
+                "entry": leaf.index,
+                "time": moment(int(leaf.at)),
+                "agent": leaf.actor,
+                "action": f"{leaf.event} {leaf.subject}",
+                "verdict": "",
+                "reason": str(entry.values.get("reason", "")),
+                "outcome": "",
+            }
+    yield from found.values()
+
+
+def _decision(entry: Entry, leaf: DecisionLeaf) -> dict[str, Any]:
+    return {
+        "entry": leaf.index,
+        "time": moment(int(leaf.at)),
+        "agent": leaf.agent.id,
+        "user": leaf.user,
+        "server": leaf.action.server,
+        "action": leaf.action.id,
+        "verdict": leaf.verdict,
+        "reason": leaf.reason,
+        "policies": list(leaf.policies),
+        "outcome": "open" if leaf.verdict == "permit" else "",
+        "arguments": entry.values.get("arguments", ""),
+    }
+
+
+@app.command()
+def show(
+    decision: Annotated[
+        str, typer.Argument(help="An entry's number, or a decision id like gw1-42.")
+    ],
+    where: Where = None,
+    values: Annotated[bool, typer.Option("--values", help="Open the sealed values.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """One entry whole; a decision with its outcome."""
+    import msgspec
+
+    reader = open_reader(_one(where, home), values=values)
+    number = decision.rpartition("-")[2]
+    entry = reader.entry(int(number)) if number.isdigit() else reader.decision(decision)[0]
+    shown = {
+        "entry": msgspec.to_builtins(entry.leaf),
+        "hash": entry.leaf_hash.hex(),
+        "values": entry.values,
+    }
+    if isinstance(entry.leaf, DecisionLeaf):
+        _, outcome = reader.decision(decision)
+        if outcome is not None:
+            shown["outcome"] = msgspec.to_builtins(outcome.leaf)
+    show_json(shown)
+
+
+@app.command()
+def checkpoint(where: Where = None, home: HomeOption = None) -> None:
+    """Print the latest signed checkpoint: keep it somewhere else, or give it to an auditor."""
+    latest = None
+    for _, note in SqliteLedgerReader(_one(where, home)).checkpoints():
+        latest = note
+    if latest is None:
+        raise NotFound(
+            "No checkpoint was signed yet.", remedy="The gateway signs one every few seconds."
+        )
+    typer.echo(latest.decode(), nl=False)
+
+
+@app.command()
+def export(
+    target: Annotated[Path, typer.Argument(help="The file to write.")],
+    where: Annotated[Path | None, typer.Option("--from", help="A ledger file or home.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """A copy for a stranger: every entry and checkpoint, no sealed value and no key."""
+    size = export_ledger(_one(where, home), target)
+    say(f"{size} entries in {target}.")
+    next_step(f"exeat evidence verify {target}   (works on any machine)")
