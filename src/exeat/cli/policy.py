@@ -74,16 +74,32 @@ def explain_command(
     """Show why: the facts, the determining policies with file and line, the nearest permit."""
     with _plain_errors():
         if decision:
-            raise Invalid(
-                "recorded decisions are explained from the ledger",
-                remedy=f"run: exeat evidence show {decision}; or pass --case",
-            )
+            _explain_recorded(decision, home)
+            return
         known = _catalogue(home, catalogue)
         found = [each for each in _cases(directory) if each.description == case]
         if not found:
             raise Invalid(f"no case is described as {case!r}", remedy="see: exeat policy test")
         pdp = _pdp(policy_files(directory), known)
         _show(explain(pdp, request_of(found[0], known)))
+
+
+def _explain_recorded(decision: str, home: Path | None) -> None:
+    from exeat.app.home import home_path
+    from exeat.cli.desk import open_desk
+    from exeat.cli.explained import recall
+
+    state = open_desk(home).state
+    recalled = recall(decision, home_path(home), state)
+    leaf = recalled.leaf
+    typer.echo(
+        f"Recorded: {leaf.verdict}, {leaf.reason}; policies {', '.join(leaf.policies) or '-'}"
+    )
+    for note in recalled.notes:
+        typer.echo(f"Note: {note}.")
+    known = state.snapshot()
+    pdp = compile_bundle(recalled.policy, known.tools, known.servers, people=known.people)
+    _show(explain(pdp, recalled.request))
 
 
 @app.command("show")

@@ -1,0 +1,100 @@
+"""A recorded decision as a request again, for ``exeat policy explain DECISION`` (POL-6).
+
+The record says what was asked and what was answered; the policy version is the recorded one if it is
+still kept.  Facts of the registry are those of now, and what differs from the record is said.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exeat.core.errors import Invalid, NotFound
+from exeat.core.facts import PolicyVersionFacts, Snapshot
+from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
+from exeat.core.request import AccessRequest, Caller
+from exeat.evidence.model import DecisionLeaf
+from exeat.evidence.reader import Entry
+from exeat.storage.state import State
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """``notes``: in words, what is not as it was."""
+
+    request: AccessRequest
+    policy: PolicyVersionFacts | None
+    leaf: DecisionLeaf
+    notes: tuple[str, ...]
+
+
+def recall(decision: str, home: Path, state: State) -> Recalled:
+    """Raises NotFound, Invalid."""
+    from exeat.cli.evidence import ledgers, open_reader
+    from exeat.evidence.reader import index_of
+
+    index = index_of(decision)
+    name = decision.rpartition("-")[0]
+    files = [path for path in ledgers(None, home) if not name or path.stem == name]
+    if len(files) != 1:
+        raise NotFound(
+            f"No single ledger holds {decision}.", remedy="Write it as in `exeat evidence audit`."
+        )
+    entry = open_reader(files[0], values=True).entry(index)
+    if not isinstance(entry.leaf, DecisionLeaf):
+        raise Invalid(f"Entry {index} is no decision.", remedy="See `exeat evidence audit`.")
+    return _request(entry, entry.leaf, state)
+
+
+def _request(entry: Entry, leaf: DecisionLeaf, state: State) -> Recalled:
+    snapshot = state.snapshot()
+    agent = snapshot.agents.get(AgentId(leaf.agent.id))
+    server = snapshot.servers.get(ServerId(leaf.action.server))
+    if agent is None or server is None:
+        raise NotFound(
+            f"The {'agent' if agent is None else 'server'} of entry {leaf.index} is gone."
+        )
+    arguments: Any = entry.values.get("arguments")
+    notes = []
+    if not isinstance(arguments, dict):
+        arguments = {}
+        notes.append("its arguments were erased or cannot be opened")
+    if agent.revision != leaf.agent.revision:
+        notes.append(
+            f"agent {agent.id} has changed since (revision {leaf.agent.revision} → {agent.revision})"
+        )
+    action = ActionId(leaf.action.id)
+    tool = snapshot.tools.get(action)
+    if tool is not None and tool.pin != leaf.action.pin:
+        notes.append(f"the pinned definition of {action} has changed since")
+    user = snapshot.people.get(PersonId(leaf.user)) if leaf.user else None
+    request = AccessRequest(
+        Caller(agent, user, leaf.credential),
+        leaf.action.method,
+        action,
+        server,
+        str(entry.values.get("target", "")) or (tool.name if tool is not None else ""),
+        tool,
+        leaf.action.observed_pin,
+        arguments,
+        int(leaf.now),
+        leaf.clock_trusted,
+    )
+    policy, note = _policy(leaf, snapshot, state)
+    return Recalled(request, policy, leaf, (*notes, *note))
+
+
+def _policy(
+    leaf: DecisionLeaf, snapshot: Snapshot, state: State
+) -> tuple[PolicyVersionFacts | None, tuple[str, ...]]:
+    for version in state.policies.versions():
+        if version.digest == leaf.bundle:
+            facts = PolicyVersionFacts(
+                Digest(version.digest),
+                version.number,
+                version.author,
+                version.approver,
+                version.reason,
+                version.files,
+            )
+            return facts, ()
+    return snapshot.policy, ("the policy version that decided is no longer kept",)
