@@ -136,7 +136,8 @@ def _body(data: bytes) -> bytes | None:
         return rest[:length] if len(rest) >= length else None
     if not rest.endswith(b"0\r\n\r\n"):
         return None
-    parts, position = [], 0
+    parts: list[bytes] = []
+    position = 0
     while (line := rest.find(b"\r\n", position)) >= 0:
         size = int(rest[position:line], 16)
         if size == 0:

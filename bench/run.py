@@ -180,7 +180,8 @@ def main() -> int:
     parser.add_argument("--part", choices=["call", "decision"])
     asked = parser.parse_args()
     names = asked.targets.split(",")
-    shape, counts = Shape(CONNECTIONS, 5, 3.0), (10, 100, 1_000, 10_000)
+    shape = Shape(CONNECTIONS, 5, 3.0)
+    counts: tuple[int, ...] = (10, 100, 1_000, 10_000)
     if asked.quick:
         shape = Shape((1, 32, 128), 3, 1.5)
     if asked.smoke:
