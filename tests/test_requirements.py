@@ -5,6 +5,9 @@ from requirements import KEPT, REQUIREMENTS
 
 
 def test_every_promise_has_a_test(request: pytest.FixtureRequest) -> None:
-    if request.config.args != list(request.config.getini("testpaths")) or request.config.option.keyword:
+    if (
+        request.config.args != list(request.config.getini("testpaths"))
+        or request.config.option.keyword
+    ):
         pytest.skip("only a part of the suite was collected")
     assert set(REQUIREMENTS) - set().union(*KEPT.values()) == set()

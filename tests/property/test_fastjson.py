@@ -14,7 +14,11 @@ from exeat.gateway.fastjson import parse as fast
 
 _KEYS = st.sampled_from(["a", "b", ":", "a:", "", "id", '"', "é", "\\"])
 _VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([":", "x", ":x", " "]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from([":", "x", ":x", " "]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=3),
     max_leaves=12,
 )

@@ -5,6 +5,7 @@ then everything is denied (``state_stale``), naming the cause.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -91,10 +92,8 @@ class Live:
             except Exception as error:  # noqa: BLE001 - the running view stays until its age limit
                 self._failed(f"{type(error).__name__}: {error}")
             self._hint.clear()
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hint.wait(), self._poll_s)
-            except TimeoutError:
-                pass
 
     async def _look(self) -> None:
         epoch = await self._loop.run_in_executor(self._thread, self._state.epoch)

@@ -178,7 +178,7 @@ class Gateway:
         self.edge.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_MAX_S):
-                while self.front.calls:
+                while self.front.calls:  # noqa: ASYNC110 - a drain, once per process
                     await asyncio.sleep(0.05)
         if self._relister is not None:
             self._relister.cancel()

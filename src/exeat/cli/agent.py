@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from exeat.cli.desk import NO_REASON as NONE
 from exeat.cli.desk import (
     AsOption,
     Desk,
@@ -17,7 +18,6 @@ from exeat.cli.desk import (
     show_json,
     table,
 )
-from exeat.cli.desk import NO_REASON as NONE
 from exeat.core.facts import Effect
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
 from exeat.registry.model.agent import Agent, Charter, Scope
@@ -63,7 +63,7 @@ def _get(desk: Desk, name: str) -> Agent:
 
 
 @app.command()
-def add(
+def add(  # noqa: PLR0913 - one per option
     name: str,
     owner: Owner = None,
     deputy: Deputy = None,
@@ -100,7 +100,7 @@ def add(
 
 
 @app.command()
-def change(
+def change(  # noqa: PLR0913 - one per option
     name: str,
     owner: Owner = None,
     deputy: Deputy = None,
@@ -193,7 +193,8 @@ def accept(
     shown = agent.scope.as_json(agent.ends_at)
     say(
         f"Scope of {agent.id}: servers {', '.join(shown['servers']) or '-'}; effects "
-        f"{', '.join(shown['effects']) or '-'}; actions {', '.join(shown['actions']) or 'as policy permits'}; "
+        f"{', '.join(shown['effects']) or '-'}; "
+        f"actions {', '.join(shown['actions']) or 'as policy permits'}; "
         f"until {shown['until'] or '-'}"
     )
     desk.registry.accept_scope(agent.id, digest or agent.scope_digest, desk.act(reason))

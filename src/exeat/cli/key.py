@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from exeat.cli.desk import NO_REASON as NONE
 from exeat.cli.desk import (
     AsOption,
     HomeOption,
@@ -14,7 +15,6 @@ from exeat.cli.desk import (
     show_json,
     table,
 )
-from exeat.cli.desk import NO_REASON as NONE
 from exeat.core.ids import AgentId, PersonId
 from exeat.registry.model.names import show_time
 

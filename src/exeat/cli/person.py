@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from exeat.cli.desk import NO_REASON as NONE
 from exeat.cli.desk import (
     AsOption,
     HomeOption,
@@ -15,7 +16,6 @@ from exeat.cli.desk import (
     show_json,
     table,
 )
-from exeat.cli.desk import NO_REASON as NONE
 from exeat.core.ids import PersonId
 
 app = typer.Typer(help="People: owners, deputies, operators.", no_args_is_help=True)

@@ -9,6 +9,8 @@ from typing import Annotated, Final
 
 import typer
 
+from exeat.cli import policy_apply as _apply
+from exeat.cli.policy_files import policy_files, text_of
 from exeat.core.errors import ExeatError, Invalid
 from exeat.core.facts import PolicyVersionFacts, Snapshot
 from exeat.core.ids import Digest, PersonId
@@ -22,7 +24,6 @@ from exeat.policy.world import Catalogue
 
 EXIT_FINDINGS: Final = 1
 EXIT_USAGE: Final = 2
-FILES_MAX: Final = 10_000
 
 app = typer.Typer(name="policy", help="Check, test and explain policies.", no_args_is_help=True)
 
@@ -130,35 +131,16 @@ def _plain_errors() -> Iterator[None]:
         raise typer.Exit(EXIT_USAGE) from None
 
 
-def policy_files(directory: Path) -> dict[str, str]:
-    """Every ``*.cedar`` below a directory, by its relative name.  Raises Invalid."""
-    if not directory.is_dir():
-        raise Invalid(f"{directory} is not a directory", remedy="name the directory of policies")
-    files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*.cedar")}
-    if not files:
-        raise Invalid(f"{directory} holds no *.cedar file", remedy="write a policy first")
-    if len(files) > FILES_MAX:
-        raise Invalid(f"{directory} holds more than {FILES_MAX} files")
-    return {name: _text(path) for name, path in sorted(files.items())}
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise Invalid(f"{path} cannot be read as UTF-8 text", remedy="check the file") from None
-
-
 def _cases(directory: Path) -> list[Case]:
     paths = sorted((directory / "cases").glob("*.yaml"))
     if not paths:
         raise Invalid(f"{directory / 'cases'} holds no *.yaml file", remedy="write a case first")
-    return [case for path in paths for case in load_cases(path.name, _text(path))]
+    return [case for path in paths for case in load_cases(path.name, text_of(path))]
 
 
 def _catalogue(home: Path | None, file: Path | None) -> Catalogue:
     if file is not None:
-        return load_catalogue(_text(file), file.name)
+        return load_catalogue(text_of(file), file.name)
     state = _snapshot(home)
     return Catalogue(state.tools, state.servers, state.agents, state.people)
 
@@ -219,8 +201,6 @@ def _pretty(context: str) -> str:
     except ValueError:
         return context
 
-
-from exeat.cli import policy_apply as _apply  # noqa: E402 - the verbs that write
 
 app.command("apply")(_apply.apply)
 app.command("versions")(_apply.versions)

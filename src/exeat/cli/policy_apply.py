@@ -20,7 +20,7 @@ def apply(
     as_: AsOption = None,
 ) -> None:
     """Check the policies against the registry and put them in force; on any finding nothing changes."""
-    from exeat.cli.policy import policy_files
+    from exeat.cli.policy_files import policy_files
     from exeat.policy.lint import lint
     from exeat.policy.world import Catalogue
 

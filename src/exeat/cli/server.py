@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from exeat.cli.desk import NO_REASON as NONE
 from exeat.cli.desk import (
     AsOption,
     Desk,
@@ -17,7 +18,6 @@ from exeat.cli.desk import (
     show_json,
     table,
 )
-from exeat.cli.desk import NO_REASON as NONE
 from exeat.core.errors import Invalid
 from exeat.core.facts import ServerSpec, Transport
 from exeat.core.ids import PersonId, ServerId
@@ -36,7 +36,7 @@ def _pairs(given: list[str] | None, what: str) -> dict[str, str]:
 
 
 @app.command()
-def add(
+def add(  # noqa: PLR0913 - one per option
     name: str,
     command: Annotated[
         list[str] | None, typer.Argument(help="After `--`: the command of a stdio server.")

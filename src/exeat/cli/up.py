@@ -36,11 +36,12 @@ def _say(gateway: Any, host: str, port: int) -> None:
     snapshot = gateway.live.view.snapshot
     base = f"http://{host}:{port}/mcp"
     active = sum(1 for agent in snapshot.agents.values() if agent.lifecycle == "active")
+    policy = f"version {snapshot.policy.number}" if snapshot.policy else "none: all is denied"
     lines = [
         f"exeat is up: {base}",
         f"  servers: {', '.join(sorted(snapshot.servers)) or 'none'}"
         f"   agents: {len(snapshot.agents)} ({active} active)"
-        f"   policy: {'version ' + str(snapshot.policy.number) if snapshot.policy else 'none, so everything is denied'}",
+        f"   policy: {policy}",
         f"  one server: {base}/SERVER   all servers of an agent: {base}",
     ]
     if not snapshot.servers:

@@ -89,12 +89,12 @@ def parse(raw: bytes, *, depth_max: int = JSON_DEPTH_MAX) -> Any:
 def _check_depth(text: str, depth_max: int) -> None:
     depth = 0
     for match in _STRUCTURE.finditer(text):
-        token = match.group()
-        if token in "{[":
+        mark = match.group()
+        if mark in "{[":
             depth += 1
             if depth > depth_max:
                 raise MalformedJson(f"nested deeper than {depth_max}")
-        elif token in "}]":
+        elif mark in "}]":
             depth -= 1
 
 

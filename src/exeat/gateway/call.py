@@ -39,8 +39,8 @@ class Call:
     """``Exchange`` to the edge, ``MessageSink`` to the link."""
 
     __slots__ = (
-        "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer", "reason", "request", "ruled",
-        "route", "started", "unlimited",
+        "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer", "reason",
+        "request", "route", "ruled", "started", "unlimited",
     )  # fmt: skip
 
     def __init__(

@@ -10,8 +10,16 @@ from typing import Any
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.errors import LedgerUnavailable
 from exeat.core.facts import (
-    AgentFacts, Effect, Lifecycle, PersonFacts, PinState, PolicyVersionFacts, ScopeFacts,
-    ServerFacts, Sink, ToolFacts,
+    AgentFacts,
+    Effect,
+    Lifecycle,
+    PersonFacts,
+    PinState,
+    PolicyVersionFacts,
+    ScopeFacts,
+    ServerFacts,
+    Sink,
+    ToolFacts,
 )  # fmt: skip
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
 from exeat.core.request import AccessRequest, Caller
