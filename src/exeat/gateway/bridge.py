@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from exeat.gateway.bridge_door import Door
-from exeat.gateway.bridge_relay import Relay, Unanswered, answered_session, transport_errors
+from exeat.gateway.bridge_relay import Relay, Unanswered, transport_errors
 from exeat.gateway.bridge_stdio import ClientGone, LineWriter
 from exeat.gateway.bridge_wire import (
     HANDSHAKES,
@@ -82,7 +82,7 @@ class Bridge:
 
     def __init__(self, door: Door, out: LineWriter, say: Callable[[str], None]) -> None:
         self._door, self._out, self._say = door, out, say
-        self._relay = Relay(door, out)
+        self._relay = Relay(door, out, self._begin)
         self._session: Session | None = None
         self._renewing = asyncio.Lock()
         self._flow = _Flow()
@@ -255,9 +255,7 @@ class Bridge:
             self._reached()
             if answer.status_code == 404 and session is not None and session.id:
                 return True
-            said = await self._relay.answer(message, answer, headers)
-            if message.method == "initialize" and not message.version:
-                self._begin(message.raw, answer, said)
+            await self._relay.answer(message, answer, headers)
         return False
 
     @asynccontextmanager
@@ -283,10 +281,8 @@ class Bridge:
 
     # The legacy session.
 
-    def _begin(self, initialize: bytes, answer: "httpx2.Response", said: bytes) -> None:
-        opened = answered_session(answer, said)
-        if opened is not None:
-            self._session = Session(initialize, *opened)
+    def _begin(self, initialize: bytes, session_id: str, version: str) -> None:
+        self._session = Session(initialize, session_id, version)
 
     async def _renew(self, lost: Session, mine: _Call | None = None) -> bool:
         """Replay the client's own handshake, unless a call is under way that it could disturb."""

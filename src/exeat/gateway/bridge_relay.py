@@ -6,7 +6,7 @@ memory stays bounded.  An event is held whole, up to its limit, for stdio knows 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
@@ -43,27 +43,31 @@ class Unanswered(Exception):
 
 
 class Relay:
-    """``declared``: tool → arguments to mirror as Mcp-Param-*, learnt from tools/list results."""
+    """``declared``: tool → arguments to mirror as Mcp-Param-*, learnt from tools/list results.
 
-    def __init__(self, door: Door, out: LineWriter) -> None:
-        self._door, self._out = door, out
+    ``opened``: told of each legacy session (the client's initialize, session id, version) before
+    the client is, so that neither a call nor an end can come too early.
+    """
+
+    def __init__(
+        self, door: Door, out: LineWriter, opened: Callable[[bytes, str, str], None]
+    ) -> None:
+        self._door, self._out, self._opened = door, out, opened
         self.declared: dict[str, tuple[Mirrored, ...]] = {}
 
     async def answer(
         self, message: ClientMessage, response: "httpx2.Response", headers: dict[str, str]
-    ) -> bytes:
-        """Hand the whole answer to the client.  Returns the final message, empty if it was long.
+    ) -> None:
+        """Hand the whole answer to the client.
 
         Raises Unanswered, ClientGone, and the transport's errors.
         """
         if response.status_code == 200 and self.is_events(response):
-            said = await self._events_answer(message, response, headers)
+            await self._events_answer(message, response, headers)
         elif response.status_code == 200 and _media(response) == "application/json":
-            said = await self._json_answer(message, response)
+            await self._json_answer(message, response)
         else:
-            said = await _refused(message, response)
-            await self._out.line(said)
-        return said
+            await self._out.line(await _refused(message, response))
 
     @staticmethod
     def is_events(response: "httpx2.Response") -> bool:
@@ -100,7 +104,7 @@ class Relay:
 
     async def _events_answer(
         self, message: ClientMessage, response: "httpx2.Response", headers: dict[str, str]
-    ) -> bytes:
+    ) -> None:
         """Events up to the response.  A legacy stream that names its events is resumed."""
         last = ServerEvent(b"")
         async with AsyncExitStack() as streams:
@@ -108,9 +112,8 @@ class Relay:
                 try:
                     async for event in self.events(response):
                         last = ServerEvent(b"", event.id or last.id, event.retry or last.retry)
-                        said = await self._hand_over(message, event)
-                        if said:
-                            return said
+                        if await self._hand_over(message, response, event):
+                            return
                 except transport_errors():
                     if not last.id or message.version:
                         raise
@@ -126,21 +129,23 @@ class Relay:
             " not known: check before you send it again."
         )
 
-    async def _hand_over(self, message: ClientMessage, event: ServerEvent) -> bytes:
-        """Write one event to the client; returns it if it is the response."""
+    async def _hand_over(
+        self, message: ClientMessage, response: "httpx2.Response", event: ServerEvent
+    ) -> bool:
+        """Write one event to the client; True if it is the response."""
         if not event.data:
-            return b""
+            return False
         incoming = _read(event.data)
         line = one_line(event.data)
         if incoming.method is msgspec.UNSET:
             line = _response_for(message.id, incoming, line)
             if not line:
-                return b""  # somebody else's answer
-            self._learn(message, line)
+                return False  # somebody else's answer
+            self._notice(message, response, line)
         await self._out.line(line)
-        return line if incoming.method is msgspec.UNSET else b""
+        return incoming.method is msgspec.UNSET
 
-    async def _json_answer(self, message: ClientMessage, response: "httpx2.Response") -> bytes:
+    async def _json_answer(self, message: ClientMessage, response: "httpx2.Response") -> None:
         whole = LIST_RESULT_MAX_BYTES if message.method in _READ_WHOLE else WHOLE_MAX_BYTES
         held = bytearray()
         chunks = response.aiter_raw()
@@ -153,20 +158,25 @@ class Relay:
             line = _response_for(message.id, _read(body), body)
             if not line:
                 raise Unanswered("The gateway answered another request than the one it was asked.")
-            self._learn(message, line)
+            self._notice(message, response, line)
             await self._out.line(line)
-            return line
+            return
         async with self._out.long_line() as line_under_way:
             await line_under_way.piece(one_line(bytes(held)))
             held.clear()
             async for chunk in chunks:
                 await line_under_way.piece(one_line(chunk))
-        return b""
 
-    def _learn(self, message: ClientMessage, said: bytes) -> None:
-        """Before the client is told, for it may call at once."""
-        if message.method != "tools/list" or not message.version:
-            return
+    def _notice(self, message: ClientMessage, response: "httpx2.Response", said: bytes) -> None:
+        """What the bridge must know before the client does."""
+        if message.method == "tools/list" and message.version:
+            self._learn(said)
+        elif message.method == "initialize" and not message.version:
+            session = answered_session(response, said)
+            if session is not None:
+                self._opened(message.raw, *session)
+
+    def _learn(self, said: bytes) -> None:
         try:
             result = raw_bytes(read_incoming(said).result)
         except Nonsense:
