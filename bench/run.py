@@ -32,6 +32,8 @@ from upstream import TOOLS_DEFAULT, tool_names
 OUT: Final = Path(__file__).resolve().parents[1] / "out" / "bench"
 CONNECTIONS: Final = (1, 16, 32, 128)
 WARM_S: Final = 0.5
+PATHS: Final = {"json": "/json", "sse": "/stream"}
+ALL: Final = "direct,nginx,exeat,fastmcp,mcp-proxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +148,15 @@ def call_part(names: list[str], shape: Shape) -> tuple[list[dict[str, Any]], dic
         "mcp-proxy": targets.mcp_proxy,
         "exeat": targets.exeat,
     }
-    for upstream in ("json", "sse"):
+    for upstream in PATHS:
         with contextlib.ExitStack() as stack:
             port = stack.enter_context(targets.upstream(rest, TOOLS_DEFAULT, OUT))
-            started = [Target("direct", port, f"/{upstream}")] if "direct" in names else []
+            started = [Target("direct", port, PATHS[upstream])] if "direct" in names else []
             for name in names:
                 if name in starters:
                     try:
                         started.append(
-                            stack.enter_context(starters[name](port, f"/{upstream}", core, OUT))
+                            stack.enter_context(starters[name](port, PATHS[upstream], core, OUT))
                         )
                     except Missing as why:
                         missing[name] = str(why)
@@ -176,17 +178,18 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--targets", default="direct,nginx,exeat,fastmcp,mcp-proxy")
+    parser.add_argument("--targets", default=ALL)
     parser.add_argument("--part", choices=["call", "decision"])
     asked = parser.parse_args()
     names = asked.targets.split(",")
-    shape = Shape(CONNECTIONS, 5, 3.0)
+    shape = Shape(CONNECTIONS, 3, 2.0)
     counts: tuple[int, ...] = (10, 100, 1_000, 10_000)
     if asked.quick:
         shape = Shape((1, 32, 128), 3, 1.5)
     if asked.smoke:
         shape, counts = Shape((1, 32), 1, 0.4), (10, 100)
-        names = [name for name in names if name not in targets.PEERS]
+        if asked.targets == ALL:
+            names = [name for name in names if name not in targets.PEERS]
     OUT.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
         "at": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),

@@ -222,7 +222,7 @@ def fastmcp(upstream_port: int, path: str, core: int, out: Path) -> Iterator[Tar
     script.write_text(FASTMCP_PROXY)
     command = [str(python), str(script), f"http://127.0.0.1:{upstream_port}{path}", str(port)]
     with started(command, port, core, out / "fastmcp.log", {}) as pid:
-        yield Target("fastmcp", port, "/mcp", pid=pid, eras=(LEGACY,))
+        yield Target("fastmcp", port, "/mcp", pid=pid)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """A very fast MCP server for the benchmark, so that the upstream is never the bottleneck.
 
-Raw protocol on uvloop.  Modern and legacy on one port; `/sse` answers calls as event streams, any
+Raw protocol on uvloop.  Modern and legacy on one port; `/stream` answers calls as event streams, any
 other path as JSON.  A call is answered with the `note` among its arguments, so that every answer can
 be checked.
 
@@ -116,7 +116,7 @@ class Upstream(asyncio.Protocol):
         session = b""
         if message["method"] == "initialize":
             session = b"Mcp-Session-Id: %b\r\n" % SESSION
-        if head.startswith(b"post /sse") and message["method"] == "tools/call":
+        if head.startswith(b"post /stream") and message["method"] == "tools/call":
             event = b"event: message\ndata: %b\n\n" % payload
             return (
                 b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
