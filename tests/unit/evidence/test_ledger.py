@@ -113,7 +113,7 @@ async def test_values_are_committed_to_and_not_written(tmp_path: Path) -> None:
     assert b"/srv/books" not in raw
     assert b"secret_tool_of_eve" not in raw
     source = SqliteLedgerReader(tmp_path / "l.db")
-    opened = EvidenceReader(source, b"m" * 32)
+    opened = EvidenceReader(source, "exeat.example/gw-1", b"m" * 32)
     assert isinstance(receipt, Receipt)
     assert opened.entry(receipt.index).values["arguments"] == REQUEST.arguments
 
