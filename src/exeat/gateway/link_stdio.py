@@ -4,6 +4,7 @@ Many calls share the pipe, so ids and progress tokens are ours on the upstream's
 mapped back; nothing that one call is told can reach another.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -44,6 +45,7 @@ class StdioLink:
         self._last = 0
         self._nonsense = 0
         self._down = ""
+        self._stopping: asyncio.Future[None] | None = None
         self.on_unbound: Callable[[Incoming], None] | None = None
         self.on_down: Callable[[str], None] | None = None
 
@@ -109,6 +111,7 @@ class StdioLink:
             self._nonsense += 1
             if self._nonsense > NONSENSE_MAX and self._process is not None:
                 self.exited("wrote too many lines that are no JSON-RPC messages")
+                self._stopping = asyncio.ensure_future(self._process.stop())
             return
         if type(message.method) is str:
             self._spoken(message)

@@ -22,11 +22,12 @@ class ServerEvent:
 class EventParser:
     """Incremental: ``feed`` bytes, get whole events.  ``event_max_bytes`` bounds what is kept."""
 
-    __slots__ = ("_buffer", "_data", "_id", "_max", "_retry", "_seen", "_size")
+    __slots__ = ("_data", "_id", "_kept", "_max", "_parts", "_retry", "_seen", "_size")
 
     def __init__(self, event_max_bytes: int) -> None:
         self._max = event_max_bytes
-        self._buffer = b""
+        self._parts: list[bytes] = []
+        self._kept = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -38,16 +39,24 @@ class EventParser:
     @property
     def partial(self) -> bool:
         """True in the middle of an event."""
-        return bool(self._buffer) or self._seen
+        return bool(self._parts) or self._seen
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
-        data = self._buffer + chunk if self._buffer else chunk
+        if b"\n" not in chunk and b"\r" not in chunk:  # the middle of a long line: only keep it
+            self._parts.append(chunk)
+            self._kept += len(chunk)
+            if self._size + self._kept > self._max + FIELD_MAX_BYTES:
+                raise MalformedStream(f"an event is larger than {self._max} bytes")
+            return []
+        data = b"".join((*self._parts, chunk)) if self._parts else chunk
         if b"\r" in data:
             held = data.endswith(b"\r")
             body = data[:-1] if held else data
             data = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + (b"\r" if held else b"")
-        *lines, self._buffer = data.split(b"\n")
-        if self._size + len(self._buffer) > self._max + FIELD_MAX_BYTES:
+        *lines, rest = data.split(b"\n")
+        self._parts = [rest] if rest else []
+        self._kept = len(rest)
+        if self._size + self._kept > self._max + FIELD_MAX_BYTES:
             raise MalformedStream(f"an event is larger than {self._max} bytes")
         events: list[ServerEvent] = []
         for line in lines:
