@@ -218,7 +218,7 @@ class Connection(asyncio.Protocol):
         if len(data) > HEADER_BLOCK_MAX_BYTES:
             self.refuse(431, "header block too large")
             return
-        if self._fresh or not self._buffer:
+        if self._fresh:  # the first byte of a head: later ones buy no more time
             self._fresh = False
             self.deadline = self._edge.loop.time() + self._edge.limits.head_time_max_s
         if b"\n\n" in data or b"\n\r\n" in data.replace(b"\r\n", b""):
@@ -332,7 +332,9 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def timed_out(self) -> None:
-        if self.idle and not self._buffer:
+        if not self.open:  # closing, but the client does not take its last answer
+            self.abort()
+        elif self.idle and not self._buffer:
             self.close()
         else:
             self.refuse(408, "the request did not arrive in time")

@@ -143,7 +143,7 @@ def _agree_request(block: bytes, lines: list[bytes], method: bytes, path: bytes)
     parser = httptools.HttpRequestParser(oracle)
     try:
         parser.feed_data(block + b"\r\n\r\n")
-    except httptools.HttpParserError:
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         raise BadHead("malformed request") from None
     seen = [line.partition(b":")[0].lower() for line in lines]
     if parser.get_method() != method or oracle.url != path or oracle.names != seen:
@@ -164,6 +164,8 @@ def parse_request_head(block: bytes) -> RequestHead:
     if not _PATH.fullmatch(path) or b"//" in path or b"/." in path:
         raise BadHead("only plain absolute paths are served, without query, dots or percent signs")
     fields, repeated = _fields(lines)
+    if method == b"HEAD":  # its answer has no body, which nothing behind the edge knows of
+        raise BadHead("HEAD is not served", 405)
     if minor == b"0":
         raise BadHead("HTTP/1.0 is not served", 505)
     if not fields.get("host"):
