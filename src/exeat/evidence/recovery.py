@@ -17,11 +17,6 @@ from exeat.evidence.model import DecisionLeaf, Leaf, LogLeaf, OutcomeLeaf
 from exeat.evidence.note import Checkpoint, Verifier, open_checkpoint
 from exeat.evidence.store import LedgerBroken, LedgerStore, Row, unpack_leaves
 
-_REMEDY: Final = (
-    "Nothing was changed. Keep the file, run `exeat evidence verify` on it, and start with a "
-    "restored copy or a new instance name."
-)
-
 
 class OpenDecision(msgspec.Struct, frozen=True, array_like=True):
     """A permitted decision without an outcome yet.  ``subject``: whose values it seals."""
@@ -157,4 +152,4 @@ def _holds(store: LedgerStore, checkpoint: Checkpoint, size: int, roots: dict[in
 
 
 def _broken(fact: str) -> LedgerBroken:
-    return LedgerBroken(f"the ledger cannot be trusted: {fact}", remedy=_REMEDY)
+    return LedgerBroken(f"the ledger cannot be trusted: {fact}")

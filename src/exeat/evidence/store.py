@@ -7,6 +7,10 @@ from typing import Final, Protocol
 
 from exeat.core.errors import LedgerUnavailable
 
+KEEP_AND_COMPARE: Final = (
+    "Nothing was changed. Keep the file, run `exeat evidence verify` on it, and start with a "
+    "restored copy or a new instance name."
+)
 _LENGTH: Final = struct.Struct(">H")
 
 
@@ -14,6 +18,9 @@ class LedgerBroken(LedgerUnavailable):
     """The file contradicts itself or a checkpoint: cut, torn or altered.  A person must look."""
 
     code = "ledger_broken"
+
+    def __init__(self, message: str, *, remedy: str = KEEP_AND_COMPARE) -> None:
+        super().__init__(message, remedy=remedy)
 
 
 class StoreFailed(Exception):

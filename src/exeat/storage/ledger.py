@@ -30,10 +30,6 @@ CREATE TABLE open_state (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER N
 """
 _ROW: Final = "SELECT first, count, leaves, sealed, frontier FROM batches"
 _MALFORMED: Final = "the file is not a whole ledger: it was cut or damaged"
-_RESTORE: Final = (
-    "Keep the file as it is, start with a restored copy or a new instance name, "
-    "and compare both with `exeat evidence verify`."
-)
 
 
 def _damaged(error: sqlite3.DatabaseError) -> bool:
@@ -50,7 +46,7 @@ def _translated() -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         if _damaged(error):
-            raise LedgerBroken(_MALFORMED, remedy=_RESTORE) from error
+            raise LedgerBroken(_MALFORMED) from error
         raise StoreFailed(str(error)) from error
     except (sqlite3.Error, OSError) as error:
         raise StoreFailed(getattr(error, "strerror", None) or str(error)) from error
@@ -119,7 +115,7 @@ class SqliteLedgerReader:
 def _row(values: tuple[Any, ...]) -> Row:
     first, count, leaves, sealed, frontier = values
     if not (isinstance(first, int) and isinstance(count, int) and first >= 0 and count > 0):
-        raise LedgerBroken(_MALFORMED, remedy=_RESTORE)
+        raise LedgerBroken(_MALFORMED)
     return Row(first, count, bytes(leaves), bytes(sealed), bytes(frontier))
 
 
@@ -156,9 +152,7 @@ class SqliteLedgerStore(SqliteLedgerReader):
     def _connect(self) -> None:
         if not self.path.exists():
             if self._beside(".checkpoint").exists():
-                raise LedgerBroken(
-                    f"{self.path.name} is gone, but a checkpoint of it remains", remedy=_RESTORE
-                )
+                raise LedgerBroken(f"{self.path.name} is gone, but a checkpoint of it remains")
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         db = self._db = sqlite3.connect(
             self.path, timeout=BUSY_TIME_MAX_S, isolation_level=None, check_same_thread=False
