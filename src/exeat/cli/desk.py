@@ -58,6 +58,14 @@ def open_desk(home: Path | None, actor: str | None = None) -> Desk:
     return Desk(where, state, Registry(state.registry, os.urandom), PersonId(actor))
 
 
+def printable(text: object) -> str:
+    """Text that a server wrote, safe for a terminal: nothing in it acts, nothing in it hides."""
+    return "".join(
+        c if c.isascii() and c.isprintable() else c.encode("unicode_escape").decode("ascii")
+        for c in str(text)
+    )
+
+
 def say(text: str) -> None:
     typer.echo(text)
 
@@ -73,7 +81,7 @@ def show_json(value: Any) -> None:
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Plain columns: readable in a terminal, a log and a pipe."""
-    lines = [tuple(heads), *(tuple(str(cell) for cell in row) for row in rows)]
+    lines = [tuple(heads), *(tuple(printable(cell) for cell in row) for row in rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(heads))]
     for line in lines:
         typer.echo(

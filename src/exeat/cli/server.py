@@ -14,6 +14,7 @@ from exeat.cli.desk import (
     ReasonOption,
     next_step,
     open_desk,
+    printable,
     say,
     show_json,
     table,
@@ -145,7 +146,7 @@ def observed(desk: Desk, server: ServerId) -> None:
     )
     say(f"{server} shows {len(definitions)} tools.")
     for finding in findings:
-        say(f"  {finding.kind}: {finding.tool}: {finding.says}")
+        say(printable(f"  {finding.kind}: {finding.tool}: {finding.says}"))
 
 
 @app.command()

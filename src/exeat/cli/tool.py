@@ -12,6 +12,7 @@ from exeat.cli.desk import (
     ReasonOption,
     next_step,
     open_desk,
+    printable,
     say,
     show_json,
     table,
@@ -69,7 +70,7 @@ def diff(action: str, home: HomeOption = None) -> None:
         return
     if tool.pinned is not None and tool.pending is not None:
         for line in drift(tool.pinned.body, tool.pending.body):
-            say(line)
+            say(printable(line))
     else:
         say("It was never pinned.")
     for warning in warnings(tool, known):
@@ -99,7 +100,7 @@ def pin(
     with desk.registry.together() as registry:
         for tool in waiting:
             for warning in warnings(tool, known):
-                say(f"  {tool.action}: {warning.kind}: {warning.says}")
+                say(printable(f"  {tool.action}: {warning.kind}: {warning.says}"))
             if tool.pending is not None:
                 registry.pin(tool.action, tool.pending.digest, desk.act(reason))
     say(f"{len(waiting)} pinned, {len(chosen) - len(waiting)} were already.")

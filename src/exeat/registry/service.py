@@ -24,7 +24,7 @@ from exeat.registry.model.server import Server
 from exeat.registry.model.tool import Profile, Tool
 from exeat.registry.rules.authority import require_admin, require_for_agent
 from exeat.registry.rules.observation import Finding, compare, warnings
-from exeat.registry.store import RegistryChange, RegistryStore
+from exeat.registry.store import RegistryChange, RegistryRead, RegistryStore
 
 Draw = Callable[[int], bytes]
 """That many random bytes."""
@@ -45,6 +45,12 @@ class Registry:
             joined._begin = lambda: nullcontext(tx)
             joined._draw = self._draw
             yield joined
+
+    @contextmanager
+    def view(self) -> Iterator[RegistryRead]:
+        """What stands now; inside ``together``, as it stands in that transaction."""
+        with self._begin() as tx:
+            yield tx
 
     # People
 
