@@ -3,7 +3,9 @@
 import http.client
 import itertools
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -52,8 +54,9 @@ def kill_many(folder: Path, kills: int) -> Tally:
         key = home.agent("writer", ["notes"])
         home.state.close()
         numbers = itertools.count(1)
-        for _ in range(kills):
-            _one_life(folder / "home", key, numbers)
+        with Lives(folder / "home") as lives:
+            for _ in range(kills):
+                _one_life(lives, key, numbers)
         last = Gateway(folder / "home")
         last.stop()
     finally:
@@ -63,18 +66,62 @@ def kill_many(folder: Path, kills: int) -> Tally:
     return _compare(folder, log, kills)
 
 
-def _one_life(home: Path, key: str, numbers: "itertools.count[int]") -> None:
-    gateway = Gateway(home)
+class Lives:
+    """Gateways on one home, one after the other, from a warm parent process."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._parent = subprocess.Popen(
+            [sys.executable, str(HERE / "zygote.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def __enter__(self) -> "Lives":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._parent.stdin is not None and self._parent.stdout is not None
+        self._parent.stdin.close()
+        self._parent.wait(30)
+        self._parent.stdout.close()
+
+    def _say(self, line: str) -> None:
+        assert self._parent.stdin is not None
+        self._parent.stdin.write(line + "\n")
+        self._parent.stdin.flush()
+
+    def start(self) -> tuple[int, int]:
+        """A new gateway: its pid and port."""
+        assert self._parent.stdout is not None
+        self._say(str(self._home))
+        pid = int(self._parent.stdout.readline())
+        first = self._parent.stdout.readline()
+        for _ in range(3):
+            self._parent.stdout.readline()
+        return pid, int(first.split()[-1].split(":")[2].split("/")[0])
+
+    def kill(self, pid: int) -> None:
+        assert self._parent.stdout is not None
+        os.kill(pid, signal.SIGKILL)
+        self._say("")
+        assert self._parent.stdout.readline() == "reaped\n"
+
+
+def _one_life(lives: Lives, key: str, numbers: "itertools.count[int]") -> None:
+    pid, port = lives.start()
     progress = threading.Semaphore(0)
     clients = [
-        threading.Thread(target=_load, args=(gateway.port, key, numbers, progress))
+        threading.Thread(target=_load, args=(port, key, numbers, progress))
         for _ in range(CLIENTS)
     ]
     for client in clients:
         client.start()
     for _ in range(random.randint(1, 60)):  # kill after so many answers, in the middle of others
         progress.acquire(timeout=10)
-    gateway.kill()
+    lives.kill(pid)
     for client in clients:
         client.join()
 
