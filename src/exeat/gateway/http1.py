@@ -265,26 +265,28 @@ class ChunkedDecoder:
         self._state = 0  # 0 size line, 1 data, 2 CRLF after data, 3 trailers
 
     def feed(self, data: bytes) -> bytes:
+        """Linear in ``data``, however small its chunks are."""
         out: list[bytes] = []
         data = self._buffer + data if self._buffer else data
         self._buffer = b""
-        while data and not self.done:
+        at, size = 0, len(data)
+        while at < size and not self.done:
             if self._state == 1:
-                take = data[: self._left]
-                out.append(take)
-                self._left -= len(take)
-                data = data[len(take) :]
+                stop = min(at + self._left, size)
+                out.append(data[at:stop])
+                self._left -= stop - at
+                at = stop
                 if self._left == 0:
                     self._state = 2
                 continue
-            line, found, rest = data.partition(b"\r\n")
-            if not found:
-                self._keep(data)
+            end = data.find(b"\r\n", at)
+            if end < 0:
+                self._keep(data[at:])
                 break
-            data = rest
-            self._line(line)
+            self._line(data[at:end])
+            at = end + 2
         if self.done:
-            self.surplus = data
+            self.surplus = data[at:]
         return b"".join(out) if len(out) != 1 else out[0]
 
     def _keep(self, data: bytes) -> None:
@@ -304,7 +306,7 @@ class ChunkedDecoder:
             elif self.strict or len(line) > _TRAILER_MAX_BYTES:
                 raise BadChunk("trailers are not served")
         else:
-            match = _CHUNK_SIZE.fullmatch(line)
+            match = _CHUNK_SIZE.fullmatch(line) if len(line) <= _CHUNK_LINE_MAX_BYTES else None
             if match is None or (self.strict and b";" in line):
                 raise BadChunk("malformed chunk size")
             self._left = int(match.group(1), 16)

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Final
 
 from exeat.core.limits import RESULT_BUFFER_BYTES
+from exeat.core.strictjson import MalformedJson, parse
 from exeat.gateway.http1 import ResponseHead
 from exeat.gateway.inbound import RequestId
 from exeat.gateway.link import MessageSink, Outbound, deliver
 from exeat.gateway.origin import Origin, Sending
 from exeat.gateway.scan import MalformedAnswer, ResultScanner
 from exeat.gateway.sse import EventParser, MalformedStream
-from exeat.gateway.wire import Nonsense, encode, read_incoming
+from exeat.gateway.wire import Nonsense, read_incoming
 
 EVENT_MAX_BYTES: Final = 16 * 1024 * 1024
 RESUMES_MAX: Final = 20
@@ -170,7 +171,7 @@ class HttpCall:
         self._sink = None
         if not scanner.done or b"result" not in scanner.members:
             sink.link_failed("ended in the middle of its answer", sent=True)
-        elif scanner.id != encode(self._expected):
+        elif not _same_id(scanner.id, self._expected):
             sink.link_failed("answered for another request", sent=True)
         else:
             sink.link_result_end("complete")
@@ -217,3 +218,12 @@ class HttpCall:
             sending, self._sending = self._sending, None
             if sending is not None:
                 sending.cancel()
+
+
+def _same_id(raw: bytes, expected: RequestId) -> bool:
+    """In value and type, however a string is spelt."""
+    try:
+        found = parse(raw)
+    except MalformedJson:
+        return False
+    return type(found) is type(expected) and bool(found == expected)

@@ -11,7 +11,8 @@ from typing import Final
 _OUTSIDE: Final = re.compile(rb'["{}\[\],:]')
 _INSIDE: Final = re.compile(rb'["\\]')
 _SKIP: Final = re.compile(rb'(?:[^"\\]|\\.)*', re.DOTALL)
-_SCALAR_MAX_BYTES: Final = 512
+_SCALAR_MAX_BYTES: Final = 2048
+_NOT_A_RESULT: Final = frozenset({b"error", b"method", b"params"})
 
 
 class MalformedAnswer(ValueError):
@@ -22,7 +23,7 @@ class ResultScanner:
     """Feed the body in pieces; collect what ``feed`` returns: the bytes of the result, in order."""
 
     __slots__ = (
-        "_collect", "_depth", "_escaped", "_expect_key", "_in_result", "_key", "_scalar", "_string",
+        "_collect", "_depth", "_escaped", "_expect_key", "_in_result", "_key", "_opened", "_scalar", "_string",
         "done", "id", "members", "result_type",
     )  # fmt: skip
 
@@ -33,7 +34,7 @@ class ResultScanner:
         self._key = b""
         self._scalar = b""
         self._collect = False
-        self._in_result = False
+        self._in_result = self._opened = False
         self.done = False
         self.id = b""
         self.result_type = b""
@@ -74,7 +75,7 @@ class ResultScanner:
         if self._escaped:
             self._escaped = False
             if self._collect:
-                raise MalformedAnswer("an escape in a member name")
+                self._take(data[position : position + 1])
             return position + 1
         if not self._collect:
             skipped = _SKIP.match(data, position)
@@ -86,13 +87,17 @@ class ResultScanner:
         if match is None:
             return stop
         if data[stop : stop + 1] == b"\\":
-            if self._collect:
+            if self._collect and (self._expect_key or self._depth != 1):
                 raise MalformedAnswer("an escape in a member name")
+            if self._collect:
+                self._take(b"\\")
             self._escaped = True
         else:
             self._string = False
             if self._collect and self._expect_key:
                 self._collect = False
+            elif self._collect:
+                self._take(b'"')
         return stop + 1
 
     def _take(self, piece: bytes) -> None:
@@ -113,6 +118,8 @@ class ResultScanner:
                 self._collect, self._scalar = True, b""
             elif self._collect:
                 self._scalar += b'"'
+            elif self._in_result and self._depth == 1:
+                raise MalformedAnswer("a result that is not an object")
         elif token == b":":
             if self._watched() and self._expect_key:
                 self._member()
@@ -133,6 +140,8 @@ class ResultScanner:
             raise MalformedAnswer("a repeated member")
         if self._depth == 1 or self._key == b"resultType":
             self.members.add(level + self._key)
+        if self._depth == 1 and self._key in _NOT_A_RESULT:
+            raise MalformedAnswer("too large, and not a result")
         if self._depth == 1 and self._key == b"result":
             self._in_result = True
         self._collect = (self._depth == 1 and self._key == b"id") or (
@@ -146,8 +155,10 @@ class ResultScanner:
             raise MalformedAnswer("a member of the wrong type")
         self._depth += 1
         if self._watched():
-            if self._depth == 2 and token != b"{":
-                raise MalformedAnswer("a result that is not an object")
+            if self._depth == 2:
+                if token != b"{" or self._opened:
+                    raise MalformedAnswer("a result that is not an object")
+                self._opened = True
             self._expect_key = True
 
     def _value_ends(self) -> None:
@@ -156,9 +167,11 @@ class ResultScanner:
             if self._depth == 1:
                 self.id = value
             else:
-                self.result_type = value.strip(b'"')
+                self.result_type = value.strip(b'"') or value
         self._collect, self._scalar = False, b""
         if self._depth == 1:
+            if self._in_result and not self._opened:
+                raise MalformedAnswer("a result that is not an object")
             self._in_result = False
 
     def _close(self) -> None:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from exeat.core.limits import REQUEST_STATE_LIFE_S
 from exeat.gateway.wire import encode
 
+_SORTED: Final = msgspec.json.Encoder(order="sorted", decimal_format="number")
 _NONCE_BYTES: Final = 12
 _PREFIX: Final = "exs1."
 _TIME_BYTES: Final = 8
@@ -62,5 +63,5 @@ def binding(
         for key, value in params.items()
         if key not in ("requestState", "inputResponses", "_meta")
     }
-    digest = hashlib.sha256(msgspec.json.encode(core, order="sorted")).hexdigest()
+    digest = hashlib.sha256(_SORTED.encode(core)).hexdigest()
     return encode([principal, server, method, target, digest])

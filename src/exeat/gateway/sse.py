@@ -42,7 +42,8 @@ class EventParser:
         return bool(self._parts) or self._seen
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
-        if b"\n" not in chunk and b"\r" not in chunk:  # the middle of a long line: only keep it
+        ended = bool(self._parts) and self._parts[-1].endswith(b"\r")
+        if not ended and b"\n" not in chunk and b"\r" not in chunk:  # the middle of a long line
             self._parts.append(chunk)
             self._kept += len(chunk)
             if self._size + self._kept > self._max + FIELD_MAX_BYTES:
@@ -73,7 +74,7 @@ class EventParser:
         name, _, value = line.partition(b":")
         value = value[1:] if value[:1] == b" " else value
         if name == b"data":
-            self._size += len(value)
+            self._size += len(value) + 1  # an empty line is kept too
             if self._size > self._max:
                 raise MalformedStream(f"an event is larger than {self._max} bytes")
             self._data.append(value)
