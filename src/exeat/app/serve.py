@@ -32,6 +32,7 @@ from exeat.gateway.front import Front
 from exeat.gateway.isolation import Isolation, choose_isolation, landlock_abi, proven
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.upstreams import Surroundings, Upstreams
+from exeat.gateway.wire import Incoming
 from exeat.storage.ledger import SqliteLedgerStore
 from exeat.storage.state import State, open_state
 
@@ -71,7 +72,7 @@ class Gateway:
                 isolate=self._isolate,
                 notice=self.journal.upstream,
                 observe=self._observe,
-                client_message=lambda server, principal, message: None,
+                client_message=self._unbound,
             )
         )
         self.upstreams.follow(first.snapshot.specs)
@@ -121,6 +122,9 @@ class Gateway:
     def _changed(self, view: View) -> None:
         self.upstreams.follow(view.snapshot.specs)
         self.front.clients.lists_changed()
+
+    def _unbound(self, server: ServerId, principal: str, message: Incoming) -> None:
+        self.front.clients.unbound(server, principal, message)
 
     def _isolate(self, spec: ServerSpec) -> Isolation:
         key = (spec.id, spec.run_as)

@@ -17,7 +17,7 @@ from exeat.gateway.answer import ClientAnswer
 from exeat.gateway.edge import Connection, Exchange
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.inbound import Notification, Request, RequestId
-from exeat.gateway.link import Link
+from exeat.gateway.link import Link, raw_bytes
 from exeat.gateway.link_http import LegacyHttpLink
 from exeat.gateway.methods import (
     LEGACY_LATEST,
@@ -32,6 +32,7 @@ from exeat.gateway.routes import Route
 from exeat.gateway.sessions import ClientSession, principal_key
 from exeat.gateway.upstreams import UpstreamServer
 from exeat.gateway.wire import (
+    Incoming,
     encode,
     error_body,
     error_message,
@@ -281,6 +282,17 @@ class Clients:
             if session.stream is not None and session.stream.open:
                 for method in _LIST_CHANGES.values():
                     session.stream.event(notification_message(method, b"{}"))
+
+    def unbound(self, server: ServerId, principal: str, message: Incoming) -> None:
+        """A server on stdio says something outside of any call: to its principal's streams."""
+        method = str(message.method)
+        if method not in SERVER_NOTIFICATIONS:
+            self._front.pipeline.ledger.count("server_notification_unknown", None)
+            return
+        event = notification_message(method, raw_bytes(message.params))
+        for session in self._front.sessions:
+            if session.principal == principal and server in session.links and session.stream:
+                session.stream.event(event)
 
     def refuse(self, link: Link, request_id: RequestId, method: str) -> None:
         """A question that belongs to no call has no action that it could be decided with."""

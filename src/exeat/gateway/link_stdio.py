@@ -9,19 +9,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from exeat.core.errors import UpstreamFailed
 from exeat.core.strictjson import MalformedJson, parse
-from exeat.gateway.inbound import RequestId, valid_id
+from exeat.gateway.inbound import RequestId
 from exeat.gateway.link import Handle, MessageSink, Outbound, deliver, raw_bytes
-from exeat.gateway.methods import Era
+from exeat.gateway.methods import META_SUBSCRIPTION, Era
 from exeat.gateway.process import StdioProcess
 from exeat.gateway.wire import (
     Incoming,
     Nonsense,
     encode,
+    error_body,
+    error_message,
     notification_message,
     read_incoming,
     request_message,
+    result_message,
 )
 
 NONSENSE_MAX: Final = 100
@@ -30,16 +35,21 @@ NONSENSE_MAX: Final = 100
 
 @dataclass(slots=True)
 class _Waiting:
+    """``id``, ``token``: as the client gave them."""
+
     sink: MessageSink
+    id: RequestId
     token: RequestId | None
 
 
 class StdioLink:
-    """``on_unbound``: told of requests and notifications of the server that belong to no call."""
+    """``on_unbound``: told of notifications of the server that belong to no call.  ``shared``: the
+    process serves several principals."""
 
-    def __init__(self, isolation: str) -> None:
+    def __init__(self, isolation: str, *, shared: bool = False) -> None:
         self.era = Era.MODERN
         self.isolation = isolation
+        self._shared = shared
         self._process: StdioProcess | None = None
         self._waiting: dict[int, _Waiting] = {}
         self._last = 0
@@ -74,7 +84,7 @@ class StdioLink:
         if meta is not None and "progressToken" in meta:
             token = meta["progressToken"]
             params = {**params, "_meta": {**meta, "progressToken": mine}}
-        self._waiting[mine] = _Waiting(sink, token)
+        self._waiting[mine] = _Waiting(sink, outbound.id, token)
         handle = _StdioCall(self, mine)
         try:
             self._send(request_message(mine, outbound.method, params))
@@ -122,9 +132,38 @@ class StdioLink:
 
     def _spoken(self, message: Incoming) -> None:
         """A request or notification of the server: to the call that it names, else to nobody's."""
-        if message.method == "notifications/progress":
+        if message.id is not msgspec.UNSET:
+            self._asked(message.id, str(message.method), raw_bytes(message.params))
+        elif message.method == "notifications/progress":
             self._progress(message)
-        elif self.on_unbound is not None:
+        else:
+            self._told(message)
+
+    def _asked(self, request_id: RequestId, method: str, params: bytes) -> None:
+        """On stdio a question names no call, so it is put to the only one that it can belong to; with
+        none or several under way it is refused at once, for the server waits for an answer."""
+        sink = self.only_sink()
+        if method == "ping":
+            self.reply(request_id, result_message(request_id, b"{}"))
+        elif sink is not None:
+            sink.link_request(request_id, method, params)
+        else:
+            text = f"{method[:64]} must belong to exactly one request of the client"
+            self.reply(request_id, error_message(request_id, error_body(-32601, text)))
+
+    def _told(self, message: Incoming) -> None:
+        method, params = str(message.method), _object(raw_bytes(message.params))
+        meta = params.get("_meta")
+        named = meta.get(META_SUBSCRIPTION) if isinstance(meta, dict) else None
+        waiting = self._waiting.get(named) if type(named) is int else None
+        if waiting is not None and isinstance(meta, dict):
+            params["_meta"] = {**meta, META_SUBSCRIPTION: waiting.id}
+            waiting.sink.link_notification(method, encode(params))
+            return
+        sink = self.only_sink() if method == "notifications/message" else None
+        if sink is not None:
+            sink.link_notification(method, raw_bytes(message.params))
+        elif self.on_unbound is not None and not self._shared:
             self.on_unbound(message)
 
     def _progress(self, message: Incoming) -> None:
@@ -136,8 +175,9 @@ class StdioLink:
             waiting.sink.link_notification("notifications/progress", encode(params))
 
     def only_sink(self) -> MessageSink | None:
-        """The sink of the only call under way, if there is exactly one."""
-        if len(self._waiting) != 1:
+        """The sink of the only call under way, if there is exactly one and no other principal's
+        call could have been meant."""
+        if self._shared or len(self._waiting) != 1:
             return None
         return next(iter(self._waiting.values())).sink
 
@@ -156,12 +196,11 @@ class StdioLink:
 
 
 def _object(raw: bytes) -> dict[str, Any]:
-
     try:
         value = parse(raw)
     except MalformedJson:
         return {}
-    return value if isinstance(value, dict) and valid_id(value.get("progressToken")) else {}
+    return value if isinstance(value, dict) else {}
 
 
 class _StdioCall:

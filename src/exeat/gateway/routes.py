@@ -15,7 +15,7 @@ from exeat.gateway.link import Link
 from exeat.gateway.methods import CLIENT_METHODS
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.sessions import ClientSession, principal_key
-from exeat.gateway.upstreams import Upstreams, UpstreamServer
+from exeat.gateway.upstreams import NOTHING, Upstreams, UpstreamServer
 
 SEPARATOR: Final = "__"
 INPUTS_KEY: Final = "io.modelcontextprotocol/inputResponses"
@@ -218,13 +218,16 @@ class Router:
         """The link, or in words why there is none."""
         upstream, session = route.upstream, route.session
         try:
-            await upstream.prepare(route.principal)
+            offers = session.offers if session is not None else NOTHING
+            await upstream.prepare(route.principal, offers)
             if session is None:
                 return await upstream.link(route.principal)
             opened = await upstream.open_session(
                 session.capabilities, session.client, session.version
             )
-            link = opened.link if opened is not None else await upstream.link(route.principal)
+            link = (
+                opened.link if opened is not None else await upstream.link(route.principal, offers)
+            )
             before = session.links.get(route.server.id)
             if before is not None and before.usable:
                 return before

@@ -19,6 +19,7 @@ SESSIONS_MAX: Final = 10_000
 SESSIONS_PER_PRINCIPAL_MAX: Final = 256
 IDLE_MAX_S: Final = 3600.0
 PENDING_MAX: Final = 64
+_ASKABLE: Final = frozenset({"elicitation", "sampling", "roots"})
 
 
 def principal_key(caller: Caller) -> str:
@@ -52,6 +53,11 @@ class ClientSession:
     stream: "ClientAnswer | None" = None
     listening: list[Handle] = field(default_factory=list)
     last_asked: int = 0
+
+    @property
+    def offers(self) -> dict[str, Any]:
+        """What a server may ask this client for."""
+        return {key: value for key, value in self.capabilities.items() if key in _ASKABLE}
 
     def ask_id(self) -> str:
         """The id under which a server's question goes to the client."""

@@ -6,6 +6,7 @@ precede actions; they are recorded as events (GW-1).
 """
 
 import asyncio
+import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -26,10 +27,12 @@ from exeat.gateway.methods import Era
 from exeat.gateway.origin import Origin
 from exeat.gateway.process import StdioProcess
 from exeat.gateway.restarts import RestartPolicy
+from exeat.gateway.wire import Incoming
 
 LINKS_MAX: Final = 256
 """Sessions or processes that one server may have for principals at a time."""
 RELIST_S: Final = 60.0
+NOTHING: Final[Mapping[str, Any]] = {}
 
 Notice = Callable[[str, ServerId, Mapping[str, Any]], None]
 """(kind, server, details) → an event in the ledger."""
@@ -47,7 +50,8 @@ class Surroundings:
     isolate: Callable[[ServerSpec], Isolation]
     notice: Notice
     observe: Observe
-    client_message: Callable[[ServerId, str, object], None]
+    client_message: Callable[[ServerId, str, Incoming], None]
+    """(server, principal, message): a notification of a server on stdio that belongs to no call."""
 
 
 @dataclass(slots=True)
@@ -94,31 +98,35 @@ class UpstreamServer:
             return slot.opened.link
         return None
 
-    async def link(self, principal: str) -> Link:
-        """Raises UpstreamFailed."""
-        await self.prepare(principal)
+    async def link(self, principal: str, offers: Mapping[str, Any] = NOTHING) -> Link:
+        """``offers``: capabilities of a legacy client, so that a server on stdio may ask it.
+        Raises UpstreamFailed."""
+        await self.prepare(principal, offers)
         if self._modern is not None:
             return self._modern
-        return (await self._open(principal)).link
+        return (await self._open(principal, offers)).link
 
-    def _key(self, principal: str) -> str:
-        return "" if self.spec.shared else principal
+    def _key(self, principal: str, offers: Mapping[str, Any] = NOTHING) -> str:
+        """Whose link: a process that was told what its client can do serves only such clients."""
+        if self.spec.shared:
+            return ""
+        return f"{principal} {json.dumps(offers, sort_keys=True)}" if offers else principal
 
-    async def prepare(self, principal: str) -> None:
+    async def prepare(self, principal: str, offers: Mapping[str, Any] = NOTHING) -> None:
         """Probe and list once; later callers wait for the same attempt.  Raises UpstreamFailed."""
         if self.ready:
             return
         if self._preparing is None or self._preparing.done():
-            self._preparing = self._around.loop.create_task(self._prepare(principal))
+            self._preparing = self._around.loop.create_task(self._prepare(principal, offers))
         await asyncio.shield(self._preparing)
 
-    async def _prepare(self, principal: str) -> None:
+    async def _prepare(self, principal: str, offers: Mapping[str, Any]) -> None:
         if self.origin is not None:
             await self._probe_http(self.origin)
         if self._modern is not None:
             await self._list(self._modern)
         else:
-            opened = await self._open(principal)
+            opened = await self._open(principal, offers)
             self.about = opened.about
         self.ready = True
 
@@ -150,8 +158,10 @@ class UpstreamServer:
             self._abouts[link] = about
         return Opened(link, about) if about is not None else None
 
-    async def _open(self, principal: str) -> Opened:
-        key = self._key(principal)
+    async def _open(self, principal: str, offers: Mapping[str, Any]) -> Opened:
+        if self.origin is not None or self.spec.shared:
+            offers = NOTHING
+        key = self._key(principal, offers)
         slot = self._slots.get(key)
         if slot is None:
             await self._make_room()
@@ -160,26 +170,26 @@ class UpstreamServer:
         if slot.opened is not None and slot.opened.link.usable:
             return slot.opened
         if slot.making is None or slot.making.done():
-            slot.making = self._around.loop.create_task(self._make(slot, principal))
+            slot.making = self._around.loop.create_task(self._make(slot, principal, offers))
         return await asyncio.shield(slot.making)
 
-    async def _make(self, slot: _Slot, principal: str) -> Opened:
+    async def _make(self, slot: _Slot, principal: str, offers: Mapping[str, Any]) -> Opened:
         if self.origin is not None:
             made = await self._handshake_http(self.origin, {}, None, "")
             if made is None:
                 raise UpstreamFailed(f"server {self.id} answered neither era's handshake")
         else:
-            made = await self._start(slot, principal)
+            made = await self._start(slot, principal, offers)
         await self._list(made.link)
         slot.opened = made
         return made
 
-    async def _start(self, slot: _Slot, principal: str) -> Opened:
+    async def _start(self, slot: _Slot, principal: str, offers: Mapping[str, Any]) -> Opened:
         """GW-5: start the process, unless it failed too recently."""
         policy = slot.restarts or RestartPolicy(self.id)
         policy.check(time.monotonic_ns())
         isolation = self._around.isolate(self.spec)
-        link = StdioLink(isolation.label)
+        link = StdioLink(isolation.label, shared=self.spec.shared)
 
         def on_exit(reason: str) -> None:
             if not self.closed:
@@ -205,7 +215,7 @@ class UpstreamServer:
         about = await discover(link, self._around.loop)
         if about is None:
             link.era = Era.LEGACY
-            about = await initialize(link, self._around.loop, {}, None, "")
+            about = await initialize(link, self._around.loop, offers, None, "")
         if about is None:
             await process.stop()
             raise UpstreamFailed(
