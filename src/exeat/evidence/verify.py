@@ -52,10 +52,15 @@ class Report:
 
 
 def verify(
-    reader: LedgerReader, *, key: Verifier | None = None, held: tuple[bytes, ...] = ()
+    reader: LedgerReader,
+    *,
+    key: Verifier | None = None,
+    held: tuple[bytes, ...] = (),
+    published: tuple[bytes, ...] = (),
 ) -> Report:
     """Check everything.  ``key``: given by somebody who knows the gateway; without it the key that
-    the ledger enrolled itself is used.  ``held``: checkpoints kept outside of the ledger."""
+    the ledger enrolled itself is used.  ``held``: checkpoints that somebody else kept;
+    ``published``: those that lie beside the ledger, so in the same hands."""
     report = Report(key_given=key is not None)
     check = _Check(report)
     try:
@@ -66,7 +71,8 @@ def verify(
             return report
         verifier = key or _enrolled(first)
         report.key = str(verifier)
-        wanted = _Wanted(report, verifier, reader, held)
+        wanted = _Wanted(report, verifier, reader, (*held, *published))
+        report.held = wanted.largest(held)
         check.row(first, wanted)
         for row in rows:
             check.row(row, wanted)
@@ -95,13 +101,14 @@ class _Wanted:
         self._report, self._verifier = report, verifier
         self._stored = self._open_stored(reader)
         self._held: dict[int, list[bytes]] = {}
+        self._opened: dict[bytes, int] = {}
         for note in held:
             try:
                 checkpoint = open_checkpoint(note, verifier)
             except Invalid as error:
-                report.problem(f"the checkpoint that was held outside is refused: {error}")
+                report.problem(f"a checkpoint kept apart from the ledger is refused: {error}")
                 continue
-            report.held = max(report.held or 0, checkpoint.size)
+            self._opened[note] = checkpoint.size
             self._held.setdefault(checkpoint.size, []).append(checkpoint.root)
         self._stored_next = next(self._stored, None)
         self.next_size = self._least()
@@ -118,6 +125,10 @@ class _Wanted:
                 continue
             yield size, checkpoint.root
 
+    def largest(self, held: tuple[bytes, ...]) -> int | None:
+        """Size of the largest good checkpoint among ``held``."""
+        return max((self._opened[note] for note in held if note in self._opened), default=None)
+
     def _least(self) -> int:
         sizes = [*self._held]
         if self._stored_next is not None:
@@ -130,7 +141,7 @@ class _Wanted:
         for wanted in self._held.pop(size, []):
             if wanted != root:
                 self._report.problem(
-                    f"the first {size} entries are not those of the checkpoint held outside"
+                    f"the first {size} entries are not those of the checkpoint kept apart"
                 )
         while self._stored_next is not None and self._stored_next[0] == size:
             if self._stored_next[1] == root:
@@ -144,7 +155,7 @@ class _Wanted:
     def finish(self, size: int) -> None:
         for wanted in sorted(self._held):
             self._report.problem(
-                f"the ledger was cut: a checkpoint held outside has {wanted} entries, "
+                f"the ledger was cut: a checkpoint kept apart has {wanted} entries, "
                 f"and {size} are left"
             )
         if self._stored_next is not None:
