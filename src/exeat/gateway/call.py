@@ -18,6 +18,7 @@ from exeat.gateway.methods import (
 )
 from exeat.gateway.outbound import translate
 from exeat.gateway.pipeline import Enforced
+from exeat.gateway.routes import INPUTS_KEY
 from exeat.gateway.wire import (
     Nonsense,
     encode,
@@ -72,8 +73,15 @@ class Call:
         self._link = link
         self._front.calls.add(self)
         self._front.pipeline.submit(
-            self.access, self.route.run, link.isolation, self._recorded, self.ruled
+            self.access, self.route.run, link.isolation, self._recorded, self.ruled, self._beside()
         )
+
+    def _beside(self) -> dict[str, Any] | None:
+        """The client's answers to earlier questions leave with the call, so they are on record."""
+        answers_given = self.request.params.get("inputResponses")
+        if answers_given is None or self.request.method != "tools/call":
+            return None
+        return {INPUTS_KEY: answers_given}
 
     def _recorded(self, enforced: Enforced) -> None:
         self._enforced = enforced

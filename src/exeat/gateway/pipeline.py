@@ -9,9 +9,9 @@ The order is the security argument (GW-1):
 5. the effect, by whoever asked
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.errors import LedgerUnavailable
@@ -73,8 +73,10 @@ class Pipeline:
         isolation: str,
         then: Then,
         ruled: Decision | None = None,
+        beside: Mapping[str, Any] | None = None,
     ) -> None:
-        """``ruled``: a denial that needs no policy, such as a method that the era does not have."""
+        """``ruled``: a denial that needs no policy, such as a method that the era does not have.
+        ``beside``: what leaves with the action and is no argument of the tool; it is committed to."""
         view = self.state.view
         decision = self._decide(view, request) if ruled is None else ruled
         if decision.verdict is not Verdict.PERMIT:
@@ -89,7 +91,10 @@ class Pipeline:
             enforced = Enforced(request, decision, index, ledger.decision_id(index), receipt)
             then(enforced if self.state.view is view else self._again(enforced))
 
-        index = ledger.record_decision(request, decision, context, durable)
+        recorded = request
+        if beside:
+            recorded = replace(request, arguments={**request.arguments, **beside})
+        index = ledger.record_decision(recorded, decision, context, durable)
 
     def _decide(self, view: View, request: AccessRequest) -> Decision:
         if not self.state.fresh:
