@@ -38,7 +38,7 @@ def _by_agent(index: int) -> str:
 
 
 def _forbid(index: int, tools: list[str]) -> str:
-    tool = tools[index % len(tools)]
+    tool = tools[index // 2 % len(tools)]
     if index % 2 == 0:
         return (
             f'@id("forbid-{index}") forbid(principal, action == Action::"bank/{tool}", resource)'
