@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from exeat.cli.desk import Desk, HomeOption, JsonOption, open_desk, say, show_json, table
+from exeat.cli.desk import Desk, HomeOption, JsonOption, open_desk, printable, say, show_json, table
 from exeat.core.errors import Conflict, LedgerUnavailable
 from exeat.core.ids import AgentId
 from exeat.evidence.model import DecisionLeaf
@@ -119,7 +119,7 @@ def _owner_lines(agent: str, owned: Ownership) -> list[str]:
         f"   {', '.join(held)}; {owned.lifecycle}",
         f"   scope {owned.scope_digest[:12]}: {by if owned.accepted else 'NOT ACCEPTED as it stands'}",
         f"     servers {', '.join(scope['servers']) or '-'}; effects {', '.join(scope['effects']) or '-'}; "
-        f"actions {_plain(', '.join(scope['actions'])) or 'as policy permits'}; "
+        f"actions {printable(', '.join(scope['actions'])) or 'as policy permits'}; "
         f"until {scope['until'] or '-'}",
     ]
     return [*lines, f"   for: {owned.purpose}"] if owned.purpose else lines
@@ -138,18 +138,18 @@ def _show_permitted(permitted: Permitted) -> None:
             f"{policy['author']}, approved by {policy['approver']}: {policy['reason']}"
         )
     for finding in permitted.findings:
-        say(f"   {finding}")
+        say(f"   {printable(finding)}")
     tools = [a for a in permitted.actions if "/" in a.action and a.action.startswith(a.server)]
     methods = [a for a in permitted.actions if a not in tools]
     may = [a for a in methods if a.permission is not Permission.NEVER]
     rows = [
         (
             "  ",
-            f"{a.server}: {a.action}" if a in may else _plain(a.action),
+            f"{a.server}: {a.action}" if a in may else printable(a.action),
             a.permission.value,
             f"{a.effect}{', ' + a.sink if a.sink else ''}"
             f"{'' if a.confirmed or a in may else ' (cautious: not confirmed)'}",
-            _plain(a.why),
+            printable(a.why),
         )
         for a in (*tools, *may)
     ]
@@ -175,13 +175,8 @@ def _show_proofs(given: Answer) -> None:
     table(
         ("  ", "decision", "time", "action", "verdict", "reason"),
         [
-            ("  ", p.decision, show_time(p.at), _plain(p.action), p.verdict, p.reason)
+            ("  ", p.decision, show_time(p.at), printable(p.action), p.verdict, p.reason)
             for p in given.proofs
         ],
     )
     say("   check them: exeat evidence verify")
-
-
-def _plain(text: str) -> str:
-    """Servers choose names of tools: nothing may hide in them."""
-    return text.encode("ascii", "backslashreplace").decode("ascii")
