@@ -87,22 +87,37 @@ def test_who_owns_it(world: World) -> None:
     assert owned.accepted_at == "2027-01-15T08:00:00Z" and owned.lifecycle == "active"
 
 
+LOG = 'action == Action::"git/log", resource'
+GROUP = 'action in Action::"git/*", resource'
+PATH = "when { context.input has path }"
+
+
+def _effect(name: str) -> str:
+    return f'when {{ resource.effect == Effect::"{name}" }}'
+
+
 @requirement("REG-10")
 @pytest.mark.parametrize(
     ("policy", "permission", "why"),
     [
-        ("", Permission.NEVER, "no policy version is in force"),
-        ('@id("x") permit(principal, action == Action::"git/push", resource);', Permission.NEVER, "no permit covers it"),
-        ('@id("x") permit(principal, action, resource);', Permission.ALWAYS, ""),
-        ('@id("x") permit(principal, action in Action::"git/*", resource) when { resource.effect == Effect::"read" };', Permission.ALWAYS, ""),
-        ('@id("x") permit(principal, action in Action::"git/*", resource) when { resource.effect == Effect::"pay" };', Permission.NEVER, "the conditions of x never hold"),
-        ('@id("x") permit(principal, action == Action::"git/log", resource) when { context.input has path };', Permission.CONDITIONAL, "if x permits"),
-        ('@id("x") permit(principal, action, resource); @id("f") forbid(principal == Agent::"bot", action, resource);', Permission.NEVER, "forbidden by f"),
-        ('@id("x") permit(principal, action == Action::"git/log", resource); @id("f") forbid(principal, action == Action::"git/log", resource) when { context.input has path };', Permission.CONDITIONAL, "unless f forbids"),
-        ('@id("x") permit(principal == Agent::"other", action, resource);', Permission.NEVER, "no permit covers it"),
+        ("", "never", "no policy version is in force"),
+        ('@id("x") permit(principal, action == Action::"git/push", resource);',
+         "never", "no permit covers it"),
+        ('@id("x") permit(principal, action, resource);', "always", ""),
+        (f'@id("x") permit(principal, {GROUP}) {_effect("read")};', "always", ""),
+        (f'@id("x") permit(principal, {GROUP}) {_effect("pay")};',
+         "never", "the conditions of x never hold"),
+        (f'@id("x") permit(principal, {LOG}) {PATH};', "conditional", "if x permits"),
+        ('@id("x") permit(principal, action, resource);'
+         '@id("f") forbid(principal == Agent::"bot", action, resource);',
+         "never", "forbidden by f"),
+        (f'@id("x") permit(principal, {LOG}); @id("f") forbid(principal, {LOG}) {PATH};',
+         "conditional", "unless f forbids"),
+        ('@id("x") permit(principal == Agent::"other", action, resource);',
+         "never", "no permit covers it"),
     ],
 )  # fmt: skip
-def test_what_is_permitted(world: World, policy: str, permission: Permission, why: str) -> None:
+def test_what_is_permitted(world: World, policy: str, permission: str, why: str) -> None:
     found = of(ask(world, policy), "git/log")
     assert (found.permission, found.why) == (permission, why)
 
