@@ -5,7 +5,7 @@ from typing import Final
 from exeat.gateway.edge import Connection
 from exeat.gateway.inbound import RequestId
 from exeat.gateway.sse import KEEP_ALIVE, render
-from exeat.gateway.wire import encode, notification_message
+from exeat.gateway.wire import encode, error_body, error_message, notification_message
 
 JSON: Final = b"application/json"
 SSE: Final = b"text/event-stream"
@@ -53,6 +53,11 @@ class ClientAnswer:
         else:
             status = MODERN_STATUS.get(error_code, 200) if self._modern and error_code else 200
             connection.respond(status, JSON, message, self.extra)
+
+    def broke(self) -> None:
+        """The gateway itself failed: the client is told so, and nothing of why."""
+        error = error_body(-32603, "The gateway failed; the operator has been told why")
+        self.final(error_message(self.request_id, error), error_code=-32603)
 
     def event(self, message: bytes) -> None:
         """A message before the last one: the answer becomes an event stream."""

@@ -243,6 +243,11 @@ class Call:
             "unknown" if sent else "failed", cause="upstream_failed" if sent else "not_sent"
         )
 
+    def broke(self) -> None:
+        """The gateway itself failed before the call was sent."""
+        self.answer.broke()
+        self.finish("failed", cause="gateway_failed")
+
     # ---- Exchange
 
     def client_gone(self) -> None:

@@ -100,7 +100,7 @@ class Clients:
             return None
         self._front.pipeline.ledger.count("handshake", None)
         work = self._initialize if request.era is Era.LEGACY else self._discover
-        self._front.spawn(work(answer, request, caller, server))
+        self._front.spawn(work(answer, request, caller, server), answer.broke)
         return _Waiting(answer)
 
     def _may_act(self, caller: Caller, server: ServerId | None, request: Request) -> bytes | None:

@@ -269,7 +269,7 @@ class Front:
             call.access = self.router.seen(call.access, route)
             call.submit(link)
         else:
-            self.spawn(self._later(call))
+            self.spawn(self._later(call), call.broke)
         return call
 
     async def _later(self, call: Call) -> None:
@@ -351,17 +351,20 @@ class Front:
         if session is not None and session.calls.get(call.request.id) is call:
             del session.calls[call.request.id]
 
-    def spawn(self, work: Any) -> None:
+    def spawn(self, work: Any, broke: Callable[[], None]) -> None:
+        """``broke`` answers the client if the work fails in a way that nobody foresaw."""
         task = self.loop.create_task(work)
         self.tasks.add(task)
-        task.add_done_callback(self._spawned)
 
-    def _spawned(self, task: "asyncio.Task[None]") -> None:
-        self.tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self.loop.call_exception_handler(
-                {"message": "a task of the gateway failed", "exception": task.exception()}
-            )
+        def done(task: "asyncio.Task[None]") -> None:
+            self.tasks.discard(task)
+            if not task.cancelled() and task.exception() is not None:
+                broke()
+                self.loop.call_exception_handler(
+                    {"message": "a task of the gateway failed", "exception": task.exception()}
+                )
+
+        task.add_done_callback(done)
 
     # ---- time
 

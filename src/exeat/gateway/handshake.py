@@ -5,7 +5,6 @@ modern server gives, is modern; anything else is met with ``initialize``.
 """
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -86,8 +85,10 @@ async def discover(link: Link, loop: asyncio.AbstractEventLoop) -> dict[str, Any
         about = await ask(link, loop, probe, PROBE_MAX_S)
     except UpstreamError as refusal:
         if refusal.error.get("code") in (UNSUPPORTED_VERSION, HEADER_MISMATCH):
-            supported = (refusal.error.get("data") or {}).get("supported", [])
-            if not any(version in LEGACY_VERSIONS for version in supported):
+            data = refusal.error.get("data")
+            supported = data.get("supported") if isinstance(data, dict) else None
+            legacy = isinstance(supported, list) and any(v in LEGACY_VERSIONS for v in supported)
+            if not legacy:
                 raise
         return None
     except UpstreamFailed as failure:
@@ -141,7 +142,7 @@ async def initialize(
     about = read_object(data, "initialize")
     chosen = about.get("protocolVersion")
     if chosen not in LEGACY_VERSIONS:
-        raise UpstreamFailed(f"chose the unknown protocol version {json.dumps(chosen)[:40]}")
+        raise UpstreamFailed(f"chose the unknown protocol version {str(chosen)[:40]!r}")
     if isinstance(link, LegacyHttpLink):
         link.opened(session[0] if session else "", str(chosen))
     link.notify("notifications/initialized", {})

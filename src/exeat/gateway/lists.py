@@ -57,9 +57,11 @@ class Lists:
         session: ClientSession | None,
     ) -> Exchange:
         if server is None:
-            self._front.spawn(self._aggregate(answer, request, caller, session))
+            self._front.spawn(self._aggregate(answer, request, caller, session), answer.broke)
         else:
-            self._front.spawn(self._single(answer, request, caller, server, session))
+            self._front.spawn(
+                self._single(answer, request, caller, server, session), answer.broke
+            )
         return _Cancelled(answer)
 
     async def _single(

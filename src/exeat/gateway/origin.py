@@ -24,6 +24,8 @@ from exeat.gateway.http1 import (
 IDLE_MAX_S: Final = 3.0
 """Below the keep-alive time of common servers (uvicorn: 5 s), so that none closes under a request."""
 IDLE_CONNECTIONS_MAX: Final = 256
+INTERIM_MAX: Final = 32
+"""Interim answers (100, 103) in one piece before the answer itself."""
 
 
 class ResponseSink(Protocol):
@@ -155,7 +157,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection; one request at a time."""
 
     __slots__ = (
-        "_buffer", "_chunked", "_head", "_left", "_origin", "_sink", "_transport", "idle_since",
+        "_buffer", "_chunked", "_head", "_left", "_origin", "_paused", "_sink", "_transport", "idle_since",
     )  # fmt: skip
 
     def __init__(self, origin: Origin) -> None:
@@ -165,6 +167,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head: ResponseHead | None = None
         self._chunked: ChunkedDecoder | None = None
         self._left = 0
+        self._paused = False
         self._buffer = b""
         self.idle_since = 0.0
 
@@ -203,25 +206,10 @@ class UpstreamConnection(asyncio.Protocol):
             if self._buffer:
                 data = self._buffer + data
                 self._buffer = b""
-            end = data.find(b"\r\n\r\n")
-            if end < 0:
-                if len(data) > HEADER_BLOCK_MAX_BYTES:
-                    self._fail("sent a header block without end")
-                    return
-                self._buffer = data
+            found = self._read_head(data)
+            if found is None:
                 return
-            try:
-                head = self._origin.parse(data[:end])
-            except BadHead as broken:
-                self._fail(f"answered nonsense ({broken})")
-                return
-            data = data[end + 4 :]
-            if head.status < 200:
-                if head.status == 101:
-                    self._fail("switched protocols unasked")
-                elif data:
-                    self.data_received(data)
-                return
+            head, data = found
             self._head = head
             self._left = head.length
             self._chunked = ChunkedDecoder(strict=False) if head.length == -1 else None
@@ -229,6 +217,30 @@ class UpstreamConnection(asyncio.Protocol):
             if self._sink is None:
                 return
         self._body(data, sink)
+
+    def _read_head(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
+        """The head of the answer and what follows it; None if it is not there yet, or never will."""
+        for _ in range(INTERIM_MAX + 1):
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                if len(data) > HEADER_BLOCK_MAX_BYTES:
+                    self._fail("sent a header block without end")
+                else:
+                    self._buffer = data
+                return None
+            try:
+                head = self._origin.parse(data[:end])
+            except BadHead as broken:
+                self._fail(f"answered nonsense ({broken})")
+                return None
+            data = data[end + 4 :]
+            if head.status == 101:
+                self._fail("switched protocols unasked")
+                return None
+            if head.status >= 200:
+                return head, data
+        self._fail("sent interim answers without end")
+        return None
 
     def _body(self, data: bytes, sink: ResponseSink) -> None:
         decoder = self._chunked
@@ -267,6 +279,7 @@ class UpstreamConnection(asyncio.Protocol):
         if surplus or head is None or not head.keep_alive or not self.open:
             self.abort()
         else:
+            self.resume()  # the client was slow to the last; the next one shall be heard
             self._origin.put_back(self)
         if sink is not None:
             sink.response_end()
@@ -286,9 +299,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.abort()
 
     def pause(self) -> None:
-        if self.open and self._transport is not None:
+        if self.open and self._transport is not None and not self._paused:
+            self._paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self.open and self._transport is not None:
+        if self.open and self._transport is not None and self._paused:
+            self._paused = False
             self._transport.resume_reading()
