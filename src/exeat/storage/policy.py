@@ -27,7 +27,9 @@ class Policies:
 def version(connection: sa.Connection, number: int) -> PolicyVersion:
     found = connection.execute(sa.select(policies).where(policies.c.number == number)).one_or_none()
     if found is None:
-        raise NotFound(f"There is no policy version {number}.", remedy="See `exeat policy list`.")
+        raise NotFound(
+            f"There is no policy version {number}.", remedy="See `exeat policy versions`."
+        )
     return rows.to_policy(found)
 
 

@@ -1,12 +1,15 @@
 """The command line as a newcomer uses it: the path of README.md, and errors in plain words."""
 
+import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 from requirements import requirement
 
 from exeat.cli import main as command_line
@@ -190,3 +193,24 @@ def test_the_installed_program_says_the_same() -> None:
     assert done.returncode == 1 and done.stdout == ""
     assert "There is no exeat home at /nonexistent/home." in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@requirement("REG-1")
+def test_every_command_that_a_remedy_names_exists(run: Run) -> None:
+    """A next step that does not exist is worse than none."""
+    source = Path(command_line.__file__).parents[1]
+    named = set()
+    for room in ("registry", "storage", "governance", "cli"):
+        for file in (source / room).rglob("*.py"):
+            named |= set(re.findall(r"`exeat ([a-z]+(?: [a-z-]+)?)([^`]*)`", file.read_text()))
+    assert len(named) > 20
+    for words, rest in sorted(named):
+        noun, *verb = words.split()
+        assert noun in command_line.NOUNS, words
+        target, name, _ = command_line.NOUNS[noun]
+        app = getattr(importlib.import_module(target), name)
+        is_group = isinstance(app, typer.Typer)
+        code, out, err = run(noun, *(verb if is_group else []), "--help")
+        assert code == 0, f"`exeat {words}{rest}`: {err}"
+        for option in re.findall(r"--[a-z][a-z-]*", rest):
+            assert option in out, f"`exeat {words}{rest}` has no {option}"

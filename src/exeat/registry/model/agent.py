@@ -169,7 +169,7 @@ class Agent:
         if not self.scope.servers or not self.scope.effects:
             raise Invalid(
                 f"The scope of {self.id} names no server or no effect, so it permits nothing.",
-                remedy=f"Set it with `exeat agent scope {self.id} --server NAME --effect read`.",
+                remedy=f"Set it with `exeat agent change {self.id} --server NAME --effect read`.",
             )
         if self.accepted:
             raise Conflict(f"The scope of {self.id} is already accepted.")
@@ -239,7 +239,7 @@ class Agent:
         c = self.charter
         for what, value in (("owner", c.owner), ("deputy", c.deputy), ("end date", self.ends_at)):
             if value is None:
-                option = {"end date": "until"}.get(what, what)
+                option = {"end date": "ends"}.get(what, what)
                 raise Conflict(
                     f"Agent {self.id} has no {what}.",
                     remedy=f"Set it with `exeat agent change {self.id} --{option} …` (REG-2).",
@@ -256,7 +256,7 @@ class Agent:
         if self.ends_at is None or self.ends_at <= now:
             raise Conflict(
                 f"The end date of {self.id} has passed.",
-                remedy=f"Set a new one with `exeat agent change {self.id} --until …`.",
+                remedy=f"Set a new one with `exeat agent change {self.id} --ends …`.",
             )
         if not self.accepted:
             raise Conflict(

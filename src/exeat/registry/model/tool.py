@@ -93,7 +93,7 @@ class Tool:
         if confirmed != self.pending.digest:
             raise Conflict(
                 f"The server no longer shows that definition of {self.action}.",
-                remedy=f"Look again with `exeat tool diff {self.server} {self.name}`.",
+                remedy=f"Look again with `exeat tool diff {self.action}`.",
             )
         tool, event = self._changed(
             "tool.pinned", act, pinned=self.pending, pending=None, profile=None
@@ -107,7 +107,7 @@ class Tool:
         if self.pinned is None or self.pinned.digest != pin:
             raise Conflict(
                 f"{self.action} is not pinned to that definition.",
-                remedy=f"Pin it first: `exeat tool pin {self.server} {self.name}`.",
+                remedy=f"Pin it first: `exeat tool pin {self.action}`.",
             )
         if profile == self.profile:
             raise Conflict(f"The profile of {self.action} is already confirmed so.")

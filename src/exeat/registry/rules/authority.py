@@ -14,7 +14,7 @@ def require_admin(actor: Person, verb: str) -> None:
     if not (actor.live and ADMIN in actor.roles):
         raise Conflict(
             f"{actor.id} may not {verb}: that takes the role {ADMIN}.",
-            remedy=f"Ask an admin, or let one run `exeat person roles {actor.id} {ADMIN}`.",
+            remedy=f"Ask an admin, or let one run `exeat person roles {actor.id} --role {ADMIN}`.",
         )
 
 
