@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 from homes import Home
@@ -132,7 +132,10 @@ async def agent(url: str, key: str, mode: str = "auto", **options: Any) -> Async
 class Wire:
     """A raw keep-alive client of the modern revision (blocking): one JSON-RPC request at a time."""
 
+    opened: ClassVar[list["Wire"]] = []
+
     def __init__(self, port: int, key: str, path: str = "/mcp", timeout: float = CALL_S) -> None:
+        self.opened.append(self)
         self.http = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         self.path, self.key = path, key
         self.status, self.fields = 0, {}
@@ -181,8 +184,11 @@ class Wire:
         }
         return self.post(json.dumps({"jsonrpc": "2.0", **message}), fields)
 
-    def close(self) -> None:
-        self.http.close()
+    @classmethod
+    def close_all(cls) -> None:
+        for wire in cls.opened:
+            wire.http.close()
+        cls.opened.clear()
 
 
 def denied(answer: Mapping[str, Any]) -> str:

@@ -36,7 +36,19 @@ pytestmark = pytest.mark.anyio
 BIN = Path(sys.executable).parent
 SERVERS = ("both", "old", "pipe", "oldpipe")
 LEGACY_SERVERS = ("old", "oldpipe")
-TOOLS = {"add", "act", "fail", "pid", "steps", "say", "wait", "waits_ended", "change", "ask"}
+TOOLS = {
+    "add",
+    "act",
+    "slow",
+    "fail",
+    "pid",
+    "steps",
+    "say",
+    "wait",
+    "waits_ended",
+    "change",
+    "ask",
+}
 NOTE, PROMPT = "note://one", "topic"
 
 
