@@ -303,7 +303,7 @@ class ChunkedDecoder:
         elif self._state == 3:
             if not line:
                 self.done = True
-            elif self.strict or len(line) > _TRAILER_MAX_BYTES:
+            elif self.strict or len(line) > _TRAILER_MAX_BYTES or b"\n" in line:
                 raise BadChunk("trailers are not served")
         else:
             match = _CHUNK_SIZE.fullmatch(line) if len(line) <= _CHUNK_LINE_MAX_BYTES else None

@@ -236,7 +236,8 @@ def _check_modern(
             400, INVALID_PARAMS, f"params._meta lacks the required {', '.join(missing)}", request_id
         )
     version = meta[META_VERSION]
-    if fields.get("mcp-protocol-version") != version:
+    header = fields.get("mcp-protocol-version")
+    if header is None or header != version:  # an absent header does not equal a null in the body
         return Rejection(
             400,
             HEADER_MISMATCH,

@@ -117,6 +117,7 @@ def _params(**changes: Any) -> dict[str, Any]:
         (modern(params={"name": "add", "_meta": {C: {}}}), routing(), 400, -32602),
         (modern(), {**routing(), "mcp-protocol-version": "2025-11-25"}, 400, -32020),
         (modern(), {}, 400, -32020),
+        (modern(params={"name": "add", "_meta": {V: None, C: {}}}), {}, 400, -32020),
         (modern(), {**routing(), "mcp-method": "tools/list"}, 400, -32020),
         (modern(), {**routing(), "mcp-name": "sub"}, 400, -32020),
         (modern(), {**routing(), "mcp-name": "=?base64?!!?="}, 400, -32020),
