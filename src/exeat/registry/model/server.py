@@ -128,7 +128,7 @@ def _check_http(spec: ServerSpec) -> None:
     if userinfo:
         raise Invalid(
             f"The address of server {spec.id} holds a user name or password.",
-            remedy="Leave it out; name the variable with it: --header Authorization=VARIABLE.",
+            remedy="Leave it out; name the variable with it: --header-from Authorization=VARIABLE.",
         )
     for header in spec.headers_from:
         if not _HEADER_NAME.fullmatch(header):
