@@ -79,7 +79,8 @@ class Asks:
             link.reply(request_id, error_message(request_id, error_body(-32602, "Invalid params")))
             return
         meta = params.pop("_meta", None)
-        access = question(call.access, method, params, self._front.clock())
+        asker = self._front.pipeline.refreshed(call.access)  # the call may be old by now
+        access = question(asker, method, params, self._front.clock())
 
         def then(enforced: Enforced) -> None:
             if not enforced.permitted or not call.answer.open:
@@ -144,6 +145,7 @@ class Asks:
                 "asks for input in a way that this client's protocol revision lacks", sent=True
             )
             return
+        asker = self._front.pipeline.refreshed(call.access)
         pending: list[AccessRequest] = []
         for each in questions.values():
             method = each.get("method") if isinstance(each, dict) else None
@@ -151,7 +153,7 @@ class Asks:
             if method not in SERVER_METHODS or not isinstance(params, dict):
                 call.link_failed("asks for input of an unknown kind", sent=True)
                 return
-            pending.append(question(call.access, str(method), params, self._front.clock()))
+            pending.append(question(asker, str(method), params, self._front.clock()))
         self._next(call, original, value, pending, [])
 
     def _next(

@@ -40,8 +40,8 @@ class Call:
     """``Exchange`` to the edge, ``MessageSink`` to the link."""
 
     __slots__ = (
-        "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer", "reason",
-        "request", "route", "ruled", "started", "unlimited",
+        "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer", "given_up",
+        "reason", "request", "route", "ruled", "started", "unlimited",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +60,8 @@ class Call:
         self.started = front.loop.time()
         self.unlimited = request.method == _LISTEN
         self.reason = ""
+        self.given_up = ""
+        """Why it is not to be sent any more; empty while it is."""
         self.ruled: Decision | None = None
         self._enforced: Enforced | None = None
         self._link: Link | None = None
@@ -89,15 +91,15 @@ class Call:
             self._end()
             self._refuse(enforced)
             return
-        if not self.answer.open and self.request.era is Era.MODERN:
+        if self.given_up:
             self._end()
-            self._front.pipeline.outcome(enforced, "failed", cause="client_gone")
+            self._front.pipeline.outcome(enforced, "failed", cause=self.given_up)
             return
         self._send(enforced)
 
     def _send(self, enforced: Enforced) -> None:
         link = self._link
-        if link is None or not link.usable:
+        if link is None or not link.usable or self.route.upstream.closed:
             self.link_failed(self.reason or "is not running", sent=False)
             return
         outbound = translate(self.request, link.era, self.access.target)
@@ -259,10 +261,13 @@ class Call:
     def give_up(self, cause: str) -> None:
         """GW-9: cancel at the upstream; what it did by then is unknown, and is recorded so."""
         handle, self._handle = self._handle, None
+        if handle is None and self._enforced is not None:
+            return
+        self.answer.final(answers.cancelled(self.request.id))
         if handle is None:
+            self.given_up = cause
             return
         handle.cancel()
-        self.answer.final(answers.cancelled(self.request.id))
         self.finish("cancelled", cause=cause)
 
     def too_late(self) -> None:
@@ -270,7 +275,10 @@ class Call:
         handle, self._handle = self._handle, None
         if handle is not None:
             handle.cancel()
-        self.link_failed("did not answer in time", sent=True)
+        sent = self._enforced is not None
+        if not sent:
+            self.given_up = "timeout"
+        self.link_failed("did not answer in time", sent=sent)
 
     def client_slow(self) -> None:
         if self._handle is not None:

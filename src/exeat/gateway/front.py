@@ -255,7 +255,7 @@ class Front:
             declared = self._declared(access.tool)
             if declared:
                 mismatch = disagreement(declared, access.arguments, head.fields)
-                if mismatch:
+                if mismatch and self._visible(access):  # a hidden tool has nothing to say (GW-8)
                     answer.final(
                         error_message(request.id, error_body(HEADER_MISMATCH, mismatch)),
                         error_code=HEADER_MISMATCH,
@@ -279,6 +279,7 @@ class Front:
             call.submit(NO_LINK)
             return
         made = await self.router.make_link(route)
+        call.access = self.pipeline.refreshed(call.access)  # that took a while
         if isinstance(made, str):
             # GW-11: the attempt is decided and recorded all the same; its outcome is "not sent"
             call.reason = made
@@ -286,7 +287,7 @@ class Front:
                 call.access = replace(call.access, observed_pin=call.access.tool.pin)
             call.submit(UNREACHABLE)
             return
-        call.access = self.router.seen(replace(call.access, now=self.clock()), route)
+        call.access = self.router.seen(call.access, route)
         call.submit(made)
 
     def _unseal(self, request: Request, route: Route) -> str:
@@ -313,10 +314,13 @@ class Front:
             return False
         if enforced.decision.reason in _SAID_TO_ALL:
             return False
+        return not self._visible(request)
+
+    def _visible(self, request: AccessRequest) -> bool:
         tool: ToolFacts | None = request.tool
         if tool is not None:
             tool = replace(tool, state=PinState.PINNED)
-        return not self.pipeline.state.view.pdp.could_permit(
+        return self.pipeline.state.view.pdp.could_permit(
             request.caller, request.server, request.method, request.action, tool, request.target,
             request.now,
         )  # fmt: skip

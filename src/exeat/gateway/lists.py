@@ -86,9 +86,10 @@ class Lists:
             result = await self._fetch(request, route)
         except UpstreamError as refusal:
             front.pipeline.outcome(enforced, "rpc_error")
-            error = refusal.error
-            body = error_body(int(error.get("code", -32603)), str(error.get("message", "")))
-            answer.final(error_message(request.id, body), error_code=int(error.get("code", 0)))
+            given = refusal.error.get("code")
+            code: int = given if type(given) is int else -32603
+            body = error_body(code, str(refusal.error.get("message", "")))
+            answer.final(error_message(request.id, body), error_code=code)
             return
         except ExeatError as failure:
             front.pipeline.outcome(enforced, "failed", cause="upstream_failed")
@@ -153,10 +154,11 @@ class Lists:
         if key == "resourceTemplates":
             upstream.templates |= strings(item.get("uriTemplate") for item in listed)
             return [item for item in listed if self._allowed(route, "resources/read", "")]
+        named = _NAME[key]
         return [
             item
             for item in listed
-            if self._allowed(route, _METHOD[key], str(item.get(_NAME[key], "")))
+            if isinstance(item.get(named), str) and self._allowed(route, _METHOD[key], item[named])
         ]
 
     def _allowed(self, route: Route, method: str, target: str) -> bool:

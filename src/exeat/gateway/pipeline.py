@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.errors import LedgerUnavailable
+from exeat.core.facts import Lifecycle
 from exeat.core.records import record
 from exeat.core.request import AccessRequest
 from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt, Status
@@ -110,25 +111,26 @@ class Pipeline:
         """Step 4: what was suspended or forbidden while the record was written must not leave."""
         if enforced.decision.verdict is not Verdict.PERMIT:
             return enforced
-        request = self._refreshed(enforced.request)
+        request = self.refreshed(enforced.request)
         decision = self._decide(self.state.view, request)
         if decision.verdict is Verdict.PERMIT:
             return enforced
         self.outcome(enforced, "failed", cause="state_changed")
         return replace(enforced, decision=decision)
 
-    def _refreshed(self, request: AccessRequest) -> AccessRequest:
+    def refreshed(self, request: AccessRequest) -> AccessRequest:
         """The same request on the facts that are in force now; facts that are gone stay as denials."""
         snapshot = self.state.view.snapshot
         caller = request.caller
-        agent = snapshot.agents.get(caller.agent.id)
-        if agent is None:
-            return request
-        user = snapshot.people.get(caller.user.id) if caller.user is not None else None
+        gone = replace(caller.agent, lifecycle=Lifecycle.RETIRED)
+        agent = snapshot.agents.get(caller.agent.id, gone)
+        user = caller.user
+        if user is not None:
+            user = snapshot.people.get(user.id, replace(user, live=False))
         tool = snapshot.tools.get(request.action) if request.tool is not None else None
         return replace(
             request,
-            caller=replace(caller, agent=agent, user=user if user is not None else caller.user),
+            caller=replace(caller, agent=agent, user=user),
             server=snapshot.servers.get(request.server.id, replace(request.server, active=False)),
             tool=tool,
             now=self.clock(),

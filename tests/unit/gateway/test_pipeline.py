@@ -1,0 +1,568 @@
+"""Whole calls through a real gateway: decided, recorded, and only then done (GW-1, GW-7, GW-8, GW-9)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from requirements import requirement
+from worlds import PERMIT_ALL, Seen, World, agent, definition, until
+
+from exeat.core.facts import Lifecycle
+from exeat.core.ids import AgentId
+from exeat.gateway.pipeline import DENIALS_MAX
+
+pytestmark = pytest.mark.anyio
+HIDE = (
+    PERMIT_ALL + '@id("hide") forbid(principal, action == Action::"up/secret", resource);'
+)
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with World() as world:
+        yield world
+
+
+async def hang(seen: Seen) -> None:
+    """No answer; the connection stays."""
+
+
+# ---- GW-1
+
+
+@requirement("GW-1")
+async def test_no_ledger_no_byte(world: World) -> None:
+    await world.ask(world.tool())
+    before = world.upstream.bytes_in
+    world.ledger.failure = "disk full"
+    answer = await world.ask(world.tool())
+    assert answer.error["code"] == -31503
+    assert "disk full" in answer.error["message"]
+    assert world.upstream.bytes_in == before
+    listed = await world.ask(world.modern("tools/list", {}))
+    assert listed.error["code"] == -31503
+    assert world.upstream.bytes_in == before
+
+
+@requirement("GW-1")
+async def test_not_a_byte_before_the_record_is_durable(world: World) -> None:
+    await world.ask(world.tool())
+    before = world.upstream.bytes_in
+    world.ledger.hold = True
+    asking = asyncio.ensure_future(world.ask(world.tool()))
+    await until(lambda: bool(world.ledger.held))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert world.upstream.bytes_in == before
+    world.ledger.release()
+    assert "result" in (await asking).json
+    assert world.upstream.bytes_in > before
+
+
+@requirement("GW-1")
+@pytest.mark.parametrize("change", ["suspended", "gone", "forbidden", "stale", "tool", "server"])
+async def test_a_change_between_record_and_effect_stops_the_action(
+    world: World, change: str
+) -> None:
+    await world.ask(world.tool())
+    calls = len(world.upstream.calls)
+    world.ledger.hold = True
+    asking = asyncio.ensure_future(world.ask(world.tool()))
+    await until(lambda: bool(world.ledger.held))
+    if change == "forbidden":
+        world.policy = 'forbid(principal, action, resource);'
+    view = world.view(lifecycle=Lifecycle.SUSPENDED) if change == "suspended" else world.view()
+    if change == "gone":
+        del view.snapshot.agents[AgentId("bot")]
+    elif change == "tool":
+        view.snapshot.tools.clear()
+    elif change == "server":
+        view.snapshot.servers.clear()
+    elif change == "stale":
+        world.state.fresh = False
+    world.state.view = view
+    world.ledger.release()
+    answer = await asking
+    assert "error" in answer.json or answer.json["result"]["isError"] is True
+    assert len(world.upstream.calls) == calls
+    assert world.ledger.ended[-1] == ("failed", "state_changed")
+
+
+@requirement("GW-1")
+async def test_a_suspension_while_the_server_is_still_being_opened_stops_the_action(
+    world: World,
+) -> None:
+    """The first call waits for the probe; what it is decided on is not what was true before it."""
+    gate = asyncio.Event()
+
+    async def slow(seen: Seen) -> None:
+        await gate.wait()
+        seen.result({"supportedVersions": ["2026-07-28"], "capabilities": {}})
+
+    world.upstream.own["server/discover"] = slow
+    asking = asyncio.ensure_future(world.ask(world.tool()))
+    await until(lambda: bool(world.upstream.seen))
+    world.state.view = world.view(lifecycle=Lifecycle.SUSPENDED)
+    gate.set()
+    answer = await asking
+    assert answer.json["result"]["structuredContent"]["denied"]["reason"] == "agent_not_active"
+    assert world.upstream.calls == []
+
+
+@requirement("GW-1", "POL-1")
+async def test_stale_state_denies(world: World) -> None:
+    await world.ask(world.tool())
+    world.state.fresh = False
+    answer = await world.ask(world.tool())
+    assert answer.json["result"]["structuredContent"]["denied"]["reason"] == "state_stale"
+    assert len(world.upstream.calls) == 1
+    assert (await world.ask(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")).status == 503
+    assert (await world.ask(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")).status == 200
+
+
+# ---- GW-2: what leaves is ours
+
+
+@requirement("GW-2", "POL-4")
+async def test_what_leaves_is_what_was_decided_written_anew(world: World) -> None:
+    body = (
+        b'{ "jsonrpc":"2.0", "id":1, "method":"tools/call", "evil":1, "params":{"name":"add",'
+        b'"arguments":{"n": 1.10, "\\u0065":"\\u00e9"}, "_meta":{"io.modelcontextprotocol/'
+        b'protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"x":1}}}'
+    )
+    fields = {
+        "mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "add",
+        "x-evil": "1", "cookie": "a=b",
+    }  # fmt: skip
+    answer = await world.ask(world.raw(body, fields))
+    assert answer.json["result"] == {"content": [], "resultType": "complete"}
+    (seen,) = world.upstream.calls
+    assert b"evil" not in seen.head and b"cookie" not in seen.head and b"Bearer" not in seen.head
+    assert set(seen.message) == {"jsonrpc", "id", "method", "params"}
+    assert seen.message["params"]["arguments"] == {"n": 1.1, "e": "é"}
+    assert "x" not in seen.message["params"]["_meta"]
+    request, _ = world.ledger.decisions[-1]
+    assert str(request.arguments["n"]) == "1.10"
+
+
+# ---- REG-6, GW-8
+
+
+@requirement("REG-6")
+async def test_a_changed_definition_stops_the_tool(world: World) -> None:
+    assert "result" in (await world.ask(world.tool())).json
+    world.upstream.tools = [{**definition("add"), "description": "now evil"}, definition("secret")]
+    listed = await world.ask(world.modern("tools/list", {}))
+    assert [each["name"] for each in listed.json["result"]["tools"]] == ["secret"]
+    answer = await world.ask(world.tool())
+    assert answer.json["result"]["structuredContent"]["denied"]["reason"] == "definition_changed"
+    assert len(world.upstream.calls) == 1
+
+
+_MIRRORED = definition("secret", {"who": {"type": "string", "x-mcp-header": "Who"}})
+
+
+@requirement("GW-8")
+@pytest.mark.parametrize("legacy_client", [False, True])
+@pytest.mark.parametrize("secret", [definition("secret"), _MIRRORED])
+@pytest.mark.parametrize("arguments", [{}, {"who": "x"}, {"who": 1}, {"other": {"a": [1]}}])
+async def test_hidden_and_unknown_tools_answer_alike(
+    secret: dict[str, Any], arguments: dict[str, Any], legacy_client: bool
+) -> None:
+    """Also where the hidden tool's schema has more to say of headers and arguments."""
+    async with World(tools=[definition("add"), secret], policy=HIDE) as world:
+        session = await world.session() if legacy_client else ""
+        answers = []
+        for name in ("secret", "absent"):
+            if legacy_client:
+                raw = world.old("tools/call", {"name": name, "arguments": arguments}, session)
+            else:
+                raw = world.tool(name, arguments)
+            answer = await world.ask(raw)
+            answers.append(
+                (
+                    answer.status,
+                    sorted(answer.fields.items() - {("date", answer.fields["date"])}),
+                    answer.body.replace(name.encode(), b"NAME"),
+                )
+            )
+        assert answers[0] == answers[1]
+        assert b"Unknown tool: NAME" in answers[0][2]
+        assert world.upstream.calls == []
+        listed = await world.ask(world.modern("tools/list", {}))
+        assert [each["name"] for each in listed.json["result"]["tools"]] == ["add"]
+
+
+@requirement("GW-2")
+async def test_a_visible_tools_headers_must_agree_with_its_arguments() -> None:
+    async with World(tools=[definition("add", {"who": {"type": "string", "x-mcp-header": "Who"}})]) as world:
+        raw = world.tool("add", {"who": "x"})
+        assert (await world.ask(raw)).error["code"] == -32020
+        assert world.upstream.calls == []
+        good = world.tool("add", {"who": "é"}, fields={"mcp-param-who": "=?base64?w6k=?="})
+        assert "result" in (await world.ask(good)).json
+        assert b"mcp-param-who: =?base64?w6k=?=" in world.upstream.calls[0].head
+        twice = world.tool("add", {"who": "x"}, fields={"mcp-param-who": "x", "Mcp-Param-Who": "x"})
+        assert (await world.ask(twice)).error["code"] == -32020
+
+
+@requirement("GW-8")
+async def test_denials_are_capped_per_run(world: World) -> None:
+    async with world.connect() as client:
+        for number in range(DENIALS_MAX + 1):
+            client.write(world.tool("absent", id=number))
+            answer = await client.answer()
+    denied = answer.json["result"]["structuredContent"]["denied"]
+    assert denied["reason"] == "denials_capped"
+    assert "result" in (await world.ask(world.tool())).json  # what is permitted goes on
+    assert "error" in (await world.ask(world.tool("absent", key="eve"))).json  # another run
+    world.now += 61 * 10**9
+    assert (await world.ask(world.tool("absent"))).error["message"] == "Unknown tool: absent"
+
+
+@requirement("GW-7")
+async def test_an_unknown_method_is_decided_and_denied(world: World) -> None:
+    answer = await world.ask(world.modern("tasks/explode", {}))
+    assert (answer.status, answer.error["code"]) == (404, -32601)
+    assert str(world.ledger.decisions[-1][1].reason) == "method_unknown"
+    assert world.upstream.calls == []
+
+
+# ---- GW-13
+
+
+@requirement("GW-13")
+async def test_sessions_belong_to_their_principal(world: World) -> None:
+    session = await world.session()
+    unknown = await world.ask(world.old("tools/call", {"name": "add"}, "0" * 48))
+    others = await world.ask(world.old("tools/call", {"name": "add"}, session, key="eve"))
+    assert unknown.status == others.status == 404
+    assert unknown.body == others.body
+    assert "result" in (await world.ask(world.old("tools/call", {"name": "add"}, session))).json
+    none = await world.ask(world.old("tools/call", {"name": "add"}, ""))
+    assert none.status == 400
+    end = b"DELETE /mcp/up HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\nMcp-Session-Id: %b\r\n\r\n"
+    assert (await world.ask(end % (b"eve", session.encode()))).status == 404
+    assert (await world.ask(end % (b"bot", session.encode()))).status in (200, 202, 204)
+    assert (await world.ask(world.old("ping", {}, session))).status == 404
+
+
+@requirement("GW-13")
+async def test_no_key_no_answer(world: World) -> None:
+    for key in ("nobody", ""):
+        answer = await world.ask(world.tool(key=key))
+        assert answer.status == 401
+        assert answer.fields["www-authenticate"].startswith("Bearer")
+    world.now += 2 * 10**15
+    assert (await world.ask(world.tool())).status == 401
+    assert world.ledger.decisions == [] and world.upstream.seen == []
+
+
+# ---- GW-9: cancelling
+
+
+@requirement("GW-9")
+async def test_a_modern_client_that_leaves_cancels_its_call(world: World) -> None:
+    await world.ask(world.tool())
+    world.upstream.script = hang
+    async with world.connect() as client:
+        client.write(world.tool())
+        await until(lambda: len(world.upstream.calls) == 2)
+    await until(lambda: world.upstream.calls[1].connection in world.upstream.lost)
+    await until(lambda: world.ledger.ended[-1] == ("cancelled", "client_closed"))
+
+
+@requirement("GW-9")
+async def test_a_modern_client_that_leaves_before_the_record_is_not_served(world: World) -> None:
+    await world.ask(world.tool())
+    world.ledger.hold = True
+    async with world.connect() as client:
+        client.write(world.tool())
+        await until(lambda: bool(world.ledger.held))
+    await until(lambda: not world.edge.connections)
+    world.ledger.release()
+    await until(lambda: world.ledger.ended[-1] == ("failed", "client_closed"))
+    assert len(world.upstream.calls) == 1
+
+
+@requirement("GW-9")
+async def test_a_legacy_client_that_leaves_cancels_nothing() -> None:
+    gate = asyncio.Event()
+
+    async def slow(seen: Seen) -> None:
+        await gate.wait()
+        seen.result({"content": []})
+
+    async with World(legacy=True) as world:
+        session = await world.session()
+        world.upstream.script = slow
+        async with world.connect() as client:
+            client.write(world.old("tools/call", {"name": "add"}, session))
+            await until(lambda: bool(world.upstream.calls))
+        await until(lambda: not world.edge.connections)
+        gate.set()
+        await until(lambda: world.ledger.ended == [("ok", "")])
+
+
+def _methods(world: World) -> list[str]:
+    return [seen.method for seen in world.upstream.calls]
+
+
+@requirement("GW-9")
+@pytest.mark.parametrize("named", [7, "7"])
+async def test_cancelled_reaches_the_upstream_for_the_very_id(named: object) -> None:
+    async with World(legacy=True) as world:
+        session = await world.session()
+
+        async def script(seen: Seen) -> None:
+            if seen.method.startswith("notifications/"):
+                seen.writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
+
+        world.upstream.script = script
+        asking = asyncio.ensure_future(
+            world.ask(world.old("tools/call", {"name": "add"}, session, id=named))
+        )
+        await until(lambda: bool(world.upstream.calls))
+        other = "7" if named == 7 else 7
+        for each in (other, [7], None, named):
+            note = {"requestId": each}
+            answer = await world.ask(
+                world.old("notifications/cancelled", note, session, id=None)
+            )
+            assert answer.status == 202
+        assert (await asking).error["message"] == "Request cancelled"
+        await until(lambda: _methods(world).count("notifications/cancelled") == 1)
+        sent = world.upstream.calls[0].message["id"]
+        assert world.upstream.calls[-1].message["params"]["requestId"] == sent
+        assert world.ledger.ended == [("cancelled", "client_cancelled")]
+
+
+@requirement("GW-9")
+async def test_a_call_cancelled_before_its_record_is_never_sent() -> None:
+    async with World(legacy=True) as world:
+        session = await world.session()
+        world.ledger.hold = True
+        asking = asyncio.ensure_future(
+            world.ask(world.old("tools/call", {"name": "add"}, session, id=7))
+        )
+        await until(lambda: bool(world.ledger.held))
+        await world.ask(
+            world.old("notifications/cancelled", {"requestId": 7}, session, id=None)
+        )
+        world.ledger.release()
+        assert (await asking).error["message"] == "Request cancelled"
+        assert world.upstream.calls == []
+        assert world.ledger.ended == [("failed", "client_cancelled")]
+
+
+@requirement("GW-11")
+async def test_a_call_that_timed_out_before_its_record_is_never_sent() -> None:
+    async with World(legacy=True) as world:
+        session = await world.session()
+        world.ledger.hold = True
+        asking = asyncio.ensure_future(world.ask(world.old("tools/call", {"name": "add"}, session)))
+        await until(lambda: bool(world.ledger.held))
+        for call in list(world.front.calls):
+            call.too_late()
+        answer = await asking
+        assert answer.error["data"]["sent"] is False
+        world.ledger.release()
+        await until(lambda: bool(world.ledger.outcomes))
+        assert world.upstream.calls == []
+
+
+# ---- what the server says beside its answer
+
+
+def sse(*messages: str) -> bytes:
+    return "".join(f"data: {message}\n\n" for message in messages).encode()
+
+
+@requirement("GW-7")
+async def test_known_notifications_pass_and_unknown_ones_do_not(world: World) -> None:
+    async def talk(seen: Seen) -> None:
+        seen.reply(
+            sse(
+                '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1}}',
+                '{"jsonrpc":"2.0","method":"notifications/evil","params":{}}',
+                '{"jsonrpc":"2.0","id":1,"result":{"content":[],"resultType":"complete"}}',
+            ),
+            "text/event-stream",
+        )
+
+    world.upstream.script = talk
+    answer = await world.ask(world.tool())
+    assert answer.fields["content-type"] == "text/event-stream"
+    assert [each.get("method", "answer") for each in answer.events] == [
+        "notifications/progress", "answer",
+    ]  # fmt: skip
+    assert world.ledger.counts["server_notification_unknown"] == 1
+
+
+NO_QUESTIONS = (
+    PERMIT_ALL
+    + 'forbid(principal, action == Action::"elicitation/create", resource);'
+    + 'forbid(principal, action == Action::"sampling/createMessage", resource);'
+)
+
+
+@requirement("GW-7")
+@pytest.mark.parametrize("permitted", [False, True])
+async def test_a_servers_question_is_decided_before_the_client_sees_it(permitted: bool) -> None:
+    question = '{"jsonrpc":"2.0","id":"q1","method":"sampling/createMessage","params":{"x":1}}'
+
+    async def script(seen: Seen) -> None:
+        if seen.method == "tools/call":
+            seen.writer.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + sse(question)
+            )
+            asked.append(seen)
+        else:
+            seen.writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
+
+    asked: list[Seen] = []
+    policy = PERMIT_ALL if permitted else NO_QUESTIONS
+    async with World(legacy=True, policy=policy) as world:
+        session = await world.session(capabilities={"sampling": {}})
+        world.upstream.script = script
+        async with asyncio.timeout(10), world.connect() as client:
+            client.write(world.old("tools/call", {"name": "add"}, session))
+            await until(lambda: bool(asked))
+            if permitted:
+                await client.head()
+                event = await client.chunk()
+                assert b"sampling/createMessage" in event and b"q1" not in event
+                reply = {"jsonrpc": "2.0", "id": "exeat-1", "result": {"answer": 42}}
+                head = {"mcp-session-id": session, "mcp-protocol-version": "2025-11-25"}
+                stolen = await world.ask(world.raw(reply, head, "eve"))
+                assert stolen.status == 404
+                await world.ask(world.raw(reply, head))
+            await until(lambda: len(world.upstream.calls) == 2)
+            told = world.upstream.calls[1].message
+            assert told["id"] == "q1"
+            asked[0].writer.write(sse('{"jsonrpc":"2.0","id":%d,"result":{"content":[]}}' % (
+                asked[0].message["id"]
+            )))  # fmt: skip
+            rest = await client.chunk() if permitted else (await client.answer()).body
+        if permitted:
+            assert told["result"] == {"answer": 42}
+        else:
+            assert told["error"]["code"] == -31001
+            assert b"sampling" not in rest
+        assert b'"result"' in rest
+
+
+@requirement("GW-7")
+@pytest.mark.parametrize("permitted", [False, True])
+async def test_a_modern_question_is_decided_and_its_state_sealed(permitted: bool) -> None:
+    policy = PERMIT_ALL if permitted else NO_QUESTIONS
+
+    async def asks(seen: Seen) -> None:
+        if "inputResponses" in seen.message["params"]:
+            seen.result({"content": [], "resultType": "complete"})
+            return
+        questions = {"q": {"method": "elicitation/create", "params": {"message": "pin?"}}}
+        seen.result(
+            {"resultType": "input_required", "inputRequests": questions, "requestState": "s-1"}
+        )
+
+    async with World(policy=policy) as world:
+        world.upstream.script = asks
+        answer = await world.ask(world.tool())
+        if not permitted:
+            assert b"pin?" not in answer.body
+            assert answer.json["result"]["structuredContent"]["denied"]["reason"] == "forbidden"
+            assert world.ledger.ended[-1] == ("unknown", "input_denied")
+            return
+        state = answer.json["result"]["requestState"]
+        assert "s-1" not in state
+
+        def retry(key: str = "bot", arguments: Any = None, token: str = state) -> bytes:
+            params = {
+                "name": "add", "arguments": arguments or {}, "requestState": token,
+                "inputResponses": {"q": {"action": "accept"}},
+            }  # fmt: skip
+            return world.modern("tools/call", params, key=key)
+
+        calls = len(world.upstream.calls)
+        for bad in (retry("eve"), retry(arguments={"n": 1}), retry(token=state[:-2]), retry(token="s-1")):
+            assert (await world.ask(bad)).error["code"] == -32602
+        assert len(world.upstream.calls) == calls
+        assert "result" in (await world.ask(retry())).json
+        assert world.upstream.calls[-1].message["params"]["requestState"] == "s-1"
+        world.now += 601 * 10**9
+        assert (await world.ask(retry())).error["code"] == -32602
+
+
+@requirement("GW-7")
+async def test_a_question_of_a_suspended_agents_call_is_refused() -> None:
+    """The call was permitted; by the time of the question the agent is suspended."""
+    asked: list[Seen] = []
+
+    async def script(seen: Seen) -> None:
+        if seen.method == "tools/call":
+            seen.writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+            asked.append(seen)
+        else:
+            seen.writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
+
+    async with World(legacy=True) as world:
+        session = await world.session(capabilities={"roots": {}})
+        world.upstream.script = script
+        async with world.connect() as client:
+            client.write(world.old("tools/call", {"name": "add"}, session))
+            await until(lambda: bool(asked))
+            world.state.view = world.view(lifecycle=Lifecycle.SUSPENDED)
+            asked[0].writer.write(sse('{"jsonrpc":"2.0","id":5,"method":"roots/list","params":{}}'))
+            await until(lambda: len(world.upstream.calls) == 2)
+            assert world.upstream.calls[1].message["error"]["data"]["reason"] == "agent_not_active"
+            assert agent("bot").lifecycle is Lifecycle.ACTIVE
+
+
+# ---- lists
+
+
+@requirement("GW-8", "GW-11")
+@pytest.mark.parametrize("aggregate", [False, True])
+@pytest.mark.parametrize("method", ["tools/list", "prompts/list", "resources/list"])
+@pytest.mark.parametrize(
+    "items", [[{"title": "no name"}], [{"name": 1, "uri": []}], "text", None, [1], [{"name": "p", "uri": "u:x"}]]
+)  # fmt: skip
+async def test_odd_lists_are_answered(
+    world: World, method: str, items: Any, aggregate: bool
+) -> None:
+    await world.ask(world.tool())
+    key = method.partition("/")[0]
+
+    async def odd(seen: Seen) -> None:
+        seen.result({key: items, "resultType": "complete", "cacheScope": "public"})
+
+    world.upstream.own[method] = odd
+    raw = world.modern(method, {})
+    answer = await world.ask(raw.replace(b"/mcp/up", b"/mcp") if aggregate else raw)
+    if "result" in answer.json:
+        assert answer.json["result"]["cacheScope"] == "private"
+        assert len(answer.json["result"][key]) == (
+            items == [{"name": "p", "uri": "u:x"}] and method != "tools/list"
+        )
+    else:
+        assert answer.error["code"] == -31502
+
+
+@requirement("GW-11")
+@pytest.mark.parametrize("code", [-32000, "x", None, 1.5, [], True])
+async def test_a_list_refused_with_an_odd_error_is_answered(world: World, code: Any) -> None:
+    await world.ask(world.tool())
+
+    async def odd(seen: Seen) -> None:
+        seen.error(code)
+
+    world.upstream.own["tools/list"] = odd
+    answer = await world.ask(world.modern("tools/list", {}))
+    assert type(answer.error["code"]) is int
