@@ -32,9 +32,13 @@ def sqlite_engine(home: Path) -> sa.Engine:
             f"The state in {home} cannot be opened: {error.strerror}.",
             remedy="Give --home a directory that you may write, or set EXEAT_HOME.",
         ) from None
-    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
+    existing = {"mode": "rw", "uri": "true"}  # never an empty database in place of a lost one
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=path.absolute().as_uri(), query=existing)
+    )
 
-    def opened(dbapi: Any, _record: Any) -> None:
+    def opened(dbapi: Any, record: Any) -> None:
+        record.info["file"] = _identity(path)
         dbapi.isolation_level = None  # we say BEGIN ourselves
         for pragma in (
             f"busy_timeout = {SQLITE_BUSY_MAX_MS}",
@@ -45,13 +49,28 @@ def sqlite_engine(home: Path) -> sa.Engine:
         ):
             dbapi.execute(f"PRAGMA {pragma}")
 
+    def taken(_dbapi: Any, record: Any, _proxy: Any) -> None:
+        """A file that was removed or replaced would be read for ever as it last was: open anew."""
+        if record.info["file"] != _identity(path):
+            raise sa.exc.DisconnectionError("the file was replaced")
+
     def begun(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get("exeat_writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     sa.event.listen(engine, "connect", opened)
+    sa.event.listen(engine, "checkout", taken)
     sa.event.listen(engine, "begin", begun)
     return engine
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file stands there; None if none can be seen."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def postgres_engine(url: str) -> sa.Engine:

@@ -127,9 +127,12 @@ class SqliteLedgerStore(SqliteLedgerReader):
         self._db: sqlite3.Connection
         self._opened = False
         self._lock = -1
+        self._file = (0, 0)
 
     def open(self) -> None:
         with _translated():
+            if self._file != (0, 0):
+                self._must_be_the_same()  # never a second ledger in place of one under way
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take_lock()
             try:
@@ -158,6 +161,7 @@ class SqliteLedgerStore(SqliteLedgerReader):
             self.path, timeout=BUSY_TIME_MAX_S, isolation_level=None, check_same_thread=False
         )
         self._opened = True
+        self._file = self._identity()
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA secure_delete = ON")
@@ -170,12 +174,22 @@ class SqliteLedgerStore(SqliteLedgerReader):
         elif version != SCHEMA_VERSION:
             raise LedgerBroken(f"{self.path.name} has the unknown format {version}")
 
+    def _must_be_the_same(self) -> None:
+        """A file that was removed goes on taking entries, and keeps none of them."""
+        if self._identity() != self._file:
+            raise StoreFailed(f"{self.path.name} was replaced while it was written")
+
+    def _identity(self) -> tuple[int, int]:
+        found = os.stat(self.path)
+        return found.st_dev, found.st_ino
+
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
 
     def append(self, row: Row, keys: Sequence[SubjectKey], open_state: OpenState | None) -> None:
         execute = self._db.execute
         with _translated():
+            self._must_be_the_same()
             try:
                 execute("BEGIN IMMEDIATE")
                 for key in keys:
