@@ -276,6 +276,7 @@ class Front:
         """The server must be probed, started or opened first; a denial needs none of that."""
         route = call.route
         if self.router.denied_anyway(call.access):
+            _assume_pinned(call)
             call.submit(NO_LINK)
             return
         made = await self.router.make_link(route)
@@ -283,8 +284,7 @@ class Front:
         if isinstance(made, str):
             # GW-11: the attempt is decided and recorded all the same; its outcome is "not sent"
             call.reason = made
-            if call.access.tool is not None:
-                call.access = replace(call.access, observed_pin=call.access.tool.pin)
+            _assume_pinned(call)
             call.submit(UNREACHABLE)
             return
         call.access = self.router.seen(call.access, route)
@@ -411,6 +411,12 @@ _SAID_TO_ALL: Final = frozenset(
         Reason.SERVER_NOT_ACTIVE,
     }
 )
+
+
+def _assume_pinned(call: Call) -> None:
+    """Nobody looked at the server: that is no reason to say that its definition changed."""
+    if call.access.tool is not None:
+        call.access = replace(call.access, observed_pin=call.access.tool.pin)
 
 
 class _NoLink:

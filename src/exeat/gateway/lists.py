@@ -87,7 +87,7 @@ class Lists:
         except UpstreamError as refusal:
             front.pipeline.outcome(enforced, "rpc_error")
             given = refusal.error.get("code")
-            code: int = given if type(given) is int else -32603
+            code = given if type(given) is int else -32603
             body = error_body(code, str(refusal.error.get("message", "")))
             answer.final(error_message(request.id, body), error_code=code)
             return

@@ -130,7 +130,7 @@ async def test_stale_state_denies(world: World) -> None:
 
 
 @requirement("GW-2", "POL-4")
-async def test_what_leaves_is_what_was_decided_written_anew(world: World) -> None:
+async def test_what_leaves_is_what_was_decided_written_anew() -> None:
     body = (
         b'{ "jsonrpc":"2.0", "id":1, "method":"tools/call", "evil":1, "params":{"name":"add",'
         b'"arguments":{"n": 1.10, "\\u0065":"\\u00e9"}, "_meta":{"io.modelcontextprotocol/'
@@ -140,15 +140,40 @@ async def test_what_leaves_is_what_was_decided_written_anew(world: World) -> Non
         "mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "add",
         "x-evil": "1", "cookie": "a=b",
     }  # fmt: skip
-    answer = await world.ask(world.raw(body, fields))
-    assert answer.json["result"] == {"content": [], "resultType": "complete"}
-    (seen,) = world.upstream.calls
-    assert b"evil" not in seen.head and b"cookie" not in seen.head and b"Bearer" not in seen.head
-    assert set(seen.message) == {"jsonrpc", "id", "method", "params"}
-    assert seen.message["params"]["arguments"] == {"n": 1.1, "e": "é"}
-    assert "x" not in seen.message["params"]["_meta"]
-    request, _ = world.ledger.decisions[-1]
-    assert str(request.arguments["n"]) == "1.10"
+    schema = {"n": {"type": "number"}, "e": {"type": "string"}}
+    async with World(tools=[definition("add", schema)]) as world:
+        answer = await world.ask(world.raw(body, fields))
+        assert answer.json["result"] == {"content": [], "resultType": "complete"}
+        (seen,) = world.upstream.calls
+        assert not any(word in seen.head for word in (b"evil", b"cookie", b"Bearer"))
+        assert set(seen.message) == {"jsonrpc", "id", "method", "params"}
+        assert seen.message["params"]["arguments"] == {"n": 1.1, "e": "é"}
+        assert "x" not in seen.message["params"]["_meta"]
+        request, _ = world.ledger.decisions[-1]
+        assert str(request.arguments["n"]) == "1.10"
+
+
+@requirement("POL-3")
+async def test_the_first_call_of_all_is_denied_for_its_own_reason(world: World) -> None:
+    """Before anybody has looked at the server, nothing is known of its definitions."""
+    answer = await world.ask(world.tool(arguments={"undeclared": 1}))
+    assert answer.json["result"]["structuredContent"]["denied"]["reason"] == "arguments_untyped"
+    assert world.upstream.seen == []
+
+
+@requirement("GW-1")
+async def test_a_server_that_is_replaced_between_record_and_effect_is_not_called(
+    world: World,
+) -> None:
+    await world.ask(world.tool())
+    world.ledger.hold = True
+    asking = asyncio.ensure_future(world.ask(world.tool()))
+    await until(lambda: bool(world.ledger.held))
+    world.upstreams.follow({})
+    await asyncio.sleep(0)
+    world.ledger.release()
+    assert (await asking).error["data"]["sent"] is False
+    assert len(world.upstream.calls) == 1
 
 
 # ---- REG-6, GW-8
