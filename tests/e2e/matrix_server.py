@@ -113,6 +113,13 @@ async def change(ctx: Context) -> str:
     return "changed"
 
 
+@server.tool()
+async def tell(ctx: Context) -> str:
+    """Say, outside of this call, that the tools changed (legacy)."""
+    await ctx.session.send_tool_list_changed()
+    return "told"
+
+
 QUESTIONS: dict[str, tuple[Any, Any]] = {
     "elicit": (
         types.ElicitRequest(

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
 from gateways import (
     Gateway,
     Wire,
+    agent,
     decisions,
     denied,
     environ,
@@ -21,6 +23,7 @@ from gateways import (
     url_of,
 )
 from homes import ADA, Home
+from mcp.client.subscriptions import ToolsListChanged
 from requirements import requirement
 
 from exeat.core.facts import tool_action
@@ -192,6 +195,19 @@ def test_policy_takes_effect_and_can_be_taken_back_without_a_restart(world: Worl
     finally:
         world.registry.enforce_policy(1, world.act())
     until(lambda: "result" in wire.call("add", a=1, b=1))
+
+
+@requirement("GW-4", "GW-8")
+@pytest.mark.anyio
+async def test_a_subscriber_of_all_servers_hears_of_a_change(world: World) -> None:
+    name, wire = await anyio.to_thread.run_sync(world.agent)
+    async with (
+        agent(world.gateway.url, wire.key) as client,
+        client.listen(tools_list_changed=True) as events,
+    ):
+        world.registry.issue_key(name, None, 60, world.act())  # any change of the registry
+        with anyio.fail_after(DEADLINE_S):
+            assert isinstance(await anext(aiter(events)), ToolsListChanged)
 
 
 @requirement("POL-1")
