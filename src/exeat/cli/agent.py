@@ -18,7 +18,7 @@ from exeat.cli.desk import (
     show_json,
     table,
 )
-from exeat.core.facts import Effect
+from exeat.core.facts import Effect, Lifecycle
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
 from exeat.registry.model.agent import Agent, Charter, Scope
 from exeat.registry.model.names import parse_until, show_until
@@ -96,7 +96,8 @@ def add(  # noqa: PLR0913 - one per option
     until = None if ends is None else parse_until(ends)
     agent = desk.registry.register_agent(name, charter, scope, until, desk.act(reason))
     say(f"Agent {agent.id} is a draft.")
-    next_step(f"exeat agent accept {agent.id}   (as its owner)")
+    owner_is = f" --as {owner}" if owner and owner != desk.actor else ""
+    next_step(f"exeat agent accept {agent.id}{owner_is}")
 
 
 @app.command()
@@ -199,7 +200,8 @@ def accept(
     )
     desk.registry.accept_scope(agent.id, digest or agent.scope_digest, desk.act(reason))
     say(f"{desk.actor} answers for it (scope {agent.scope_digest[:12]}).")
-    next_step(f"exeat agent activate {agent.id} --reason …")
+    if agent.lifecycle is Lifecycle.DRAFT:
+        next_step(f"exeat agent activate {agent.id} --reason …")
 
 
 def _moved(agent: Agent) -> None:

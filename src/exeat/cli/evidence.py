@@ -226,6 +226,8 @@ def export(
     home: HomeOption = None,
 ) -> None:
     """A copy for a stranger: every entry and checkpoint, no sealed value and no key."""
+    if target.exists():
+        raise Invalid(f"{target} exists already.", remedy="Name a new file.")
     size = export_ledger(_one(where, home), target)
     say(f"{size} entries in {target}.")
     next_step(f"exeat evidence verify {target}   (works on any machine)")

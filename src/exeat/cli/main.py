@@ -80,12 +80,17 @@ def main() -> None:
         typer.echo(f"exeat: there is no {noun!r}; {hint}", err=True)
         sys.exit(2)
     quiet_logs()
+    from exeat.evidence.store import StoreFailed
+
     try:
         _run(noun, rest)
     except ExeatError as error:
         typer.echo(f"exeat: {error}", err=True)
         if error.remedy:
             typer.echo(f"       {error.remedy}", err=True)
+        sys.exit(1)
+    except StoreFailed as error:
+        typer.echo(f"exeat: {error}", err=True)
         sys.exit(1)
     except (KeyboardInterrupt, BrokenPipeError):
         sys.exit(130)

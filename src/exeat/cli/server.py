@@ -145,6 +145,9 @@ def observed(desk: Desk, server: ServerId) -> None:
         server, definitions, desk.act("exeat server observe")
     )
     say(f"{server} shows {len(definitions)} tools.")
+    for definition in definitions:
+        about = str(definition.get("description") or "no description").strip().splitlines()[0]
+        say(printable(f"  {definition.get('name')}: {about[:100]}"))
     for finding in findings:
         say(printable(f"  {finding.kind}: {finding.tool}: {finding.says}"))
 

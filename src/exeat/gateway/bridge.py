@@ -37,7 +37,7 @@ HANDSHAKE_PATIENCE_S: Final = 5.0
 """A client that starts together with the gateway gets this long before its handshake fails."""
 RETRY_FIRST_S: Final = 0.25
 RETRY_LONGEST_S: Final = 15.0
-DRAIN_MAX_S: Final = 1.5
+DRAIN_MAX_S: Final = 30.0
 _INITIALIZED: Final = notification_message("notifications/initialized", b"{}")
 
 

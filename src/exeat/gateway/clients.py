@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from exeat import __version__
+from exeat.core.decision import Decision
 from exeat.core.errors import ExeatError
 from exeat.core.facts import ServerFacts
 from exeat.core.ids import ActionId, ServerId
@@ -94,25 +95,26 @@ class Clients:
     def handshake(
         self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
     ) -> Exchange | None:
-        refusal = self._may_act(caller, server, request)
-        if refusal is not None:
-            answer.final(refusal)
+        if server is not None and self._front.router.one(server) is None:
+            body = error_body(answers.DENIED, f"There is no server {server} behind this gateway")
+            answer.final(error_message(request.id, body))
             return None
+        refused = self._may_not_act(caller, server)
+        if refused is not None:
+            self._refuse_handshake(answer, request, *refused)
+            return _Waiting(answer)
         self._front.pipeline.ledger.count("handshake", None)
         work = self._initialize if request.era is Era.LEGACY else self._discover
         self._front.spawn(work(answer, request, caller, server), answer.broke)
         return _Waiting(answer)
 
-    def _may_act(self, caller: Caller, server: ServerId | None, request: Request) -> bytes | None:
+    def _may_not_act(
+        self, caller: Caller, server: ServerId | None
+    ) -> tuple[AccessRequest, Decision] | None:
         """No process is started and no session opened for an agent that can do nothing."""
         router = self._front.router
-        if server is None:
-            found = router.servers(caller)[:1]
-        else:
-            one = router.one(server)
-            if one is None:
-                return answers.unknown(request.id, request.method, "")
-            found = [one]
+        one = router.one(server) if server is not None else None
+        found = router.servers(caller)[:1] if one is None else [one]
         now = self._front.clock()
         for facts, _ in found:
             access = AccessRequest(
@@ -120,10 +122,22 @@ class Clients:
             )
             decision = self._front.pipeline.state.view.pdp.decide(access)
             if not decision.permitted:
-                self._front.pipeline.ledger.count("handshake_refused", {"agent": caller.agent.id})
-                refused = Enforced(access, decision, -1, "", None)
-                return answers.denial(request.id, request.method, refused)
+                return access, decision
         return None
+
+    def _refuse_handshake(
+        self, answer: ClientAnswer, request: Request, access: AccessRequest, decision: Decision
+    ) -> None:
+        """On record like any denial, so that the owner who asks finds the attempt and its reason."""
+
+        def then(enforced: Enforced) -> None:
+            if enforced.receipt is None:
+                answer.final(answers.unrecorded(request.id, enforced.failure))
+            else:
+                answer.final(answers.denial(request.id, request.method, enforced))
+
+        run = principal_key(access.caller)
+        self._front.pipeline.submit(access, run, "", then, decision)
 
     async def _initialize(
         self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None

@@ -59,9 +59,7 @@ class Lists:
         if server is None:
             self._front.spawn(self._aggregate(answer, request, caller, session), answer.broke)
         else:
-            self._front.spawn(
-                self._single(answer, request, caller, server, session), answer.broke
-            )
+            self._front.spawn(self._single(answer, request, caller, server, session), answer.broke)
         return _Cancelled(answer)
 
     async def _single(

@@ -412,6 +412,9 @@ def _denied(outcome: Outcome, bundle: str, digest: str) -> Decision:
 
 
 def _refused(refusal: Refused, bundle: str, digest: str) -> Decision:
-    remedy = f"Argument {refusal.argument}: {refusal.why}. Correct it and call again."
+    what = (
+        refusal.argument if refusal.argument == "the arguments" else f"argument {refusal.argument}"
+    )
+    remedy = f"{what[:1].upper()}{what[1:]}: {refusal.why}. Correct it and call again."
     outcome = Outcome(refusal.reason, detail=str(refusal))
     return replace(_denied(outcome, bundle, digest), remedy=remedy)
