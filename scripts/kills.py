@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from killing import kill_many  # noqa: E402
+from killing import kill_many
 
 
 def main() -> int:

@@ -26,7 +26,9 @@ _VALUES = st.sampled_from(
     [b"a", b" a", b"a ", b"\ta\t", b"", b"0", b"3", b"03", b"chunked", b"Chunked", b"close",
      b"keep-alive, close", b"a b", b"a\tb", b"\xe9", b"\x7f", b"100-continue", b"a,b", b"upgrade"]
 )  # fmt: skip
-_LINES = st.builds(lambda n, s, v: n + s + v, _NAMES, st.sampled_from([b":", b": ", b" :"]), _VALUES)
+_LINES = st.builds(
+    lambda n, s, v: n + s + v, _NAMES, st.sampled_from([b":", b": ", b" :"]), _VALUES
+)
 _FIRST = st.builds(
     lambda m, s, p, v: m + s + p + s + v,
     st.sampled_from([b"GET", b"POST", b"DELETE", b"HEAD", b"PATCH", b"CONNECT", b"get", b"M-SEARCH",

@@ -119,7 +119,9 @@ def test_a_large_answer_in_any_pieces_is_its_result(
     try:
         found, scanner = scanned(cut(raw, step))
     except MalformedAnswer:
-        assert "\\" in json.dumps(result, ensure_ascii=False)  # escapes in member names are refused, whatever they spell
+        assert "\\" in json.dumps(
+            result, ensure_ascii=False
+        )  # escapes in member names are refused, whatever they spell
         return
     assert scanner.done
     assert json.loads(found) == result
@@ -172,7 +174,9 @@ def test_the_scanner_reads_or_refuses(raw: bytes, step: int) -> None:
 
 # ---- numbers, and the type of a result
 
-_NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,12})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
+_NUMBERS = st.from_regex(
+    r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,12})?([eE][+-]?[0-9]{1,3})?", fullmatch=True
+)
 
 
 @requirement("POL-4")

@@ -5,6 +5,7 @@ mapped back; nothing that one call is told can reach another.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -95,7 +96,8 @@ class StdioLink:
 
     def notify(self, method: str, params: dict[str, Any]) -> None:
         if self.usable:
-            self._send(notification_message(method, encode(params)))
+            with contextlib.suppress(UpstreamFailed):  # nobody waits for it
+                self._send(notification_message(method, encode(params)))
 
     def reply(self, request_id: RequestId, payload: bytes) -> None:
         if self.usable:
@@ -124,7 +126,8 @@ class StdioLink:
                 self._stopping = asyncio.ensure_future(self._process.stop())
             return
         if type(message.method) is str:
-            self._spoken(message)
+            with contextlib.suppress(UpstreamFailed):  # it asks, and does not read our answers
+                self._spoken(message)
             return
         waiting = self._waiting.pop(message.id, None) if type(message.id) is int else None
         if waiting is not None:

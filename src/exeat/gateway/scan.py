@@ -24,8 +24,8 @@ class ResultScanner:
     """Feed the body in pieces; collect what ``feed`` returns: the bytes of the result, in order."""
 
     __slots__ = (
-        "_collect", "_depth", "_escaped", "_expect_key", "_in_result", "_key", "_opened", "_scalar", "_string",
-        "done", "id", "members", "result_type",
+        "_collect", "_depth", "_escaped", "_expect_key", "_in_result", "_key", "_opened", "_scalar",
+        "_string", "done", "id", "members", "result_type",
     )  # fmt: skip
 
     def __init__(self) -> None:

@@ -260,9 +260,7 @@ async def test_chunked_bodies_in_odd_pieces(door: Door) -> None:
     async with asyncio.timeout(10), connected(port(door)) as client:
         body = b"5\r\nhello\r\n0000A\r\n, my world\r\n0\r\n\r\n"
         for at in range(0, len(body), 7):
-            client.write(
-                POST + b"transfer-encoding: chunked\r\n\r\n" + body[:at]
-            )
+            client.write(POST + b"transfer-encoding: chunked\r\n\r\n" + body[:at])
             await asyncio.sleep(0)
             client.write(body[at:])
             assert (await client.answer()).body == b"/mcp:hello, my world"

@@ -219,7 +219,9 @@ def test_the_modern_rungs_agree_with_the_reference_implementation(
 
 
 @requirement("GW-2")
-@given(st.text(max_size=12) | st.sampled_from(["=?base64?", "?=", "=?base64??=", "=?base64?YR==?="]))
+@given(
+    st.text(max_size=12) | st.sampled_from(["=?base64?", "?=", "=?base64??=", "=?base64?YR==?="])
+)
 def test_header_values_are_written_and_read_as_by_the_reference(value: str) -> None:
     try:
         value.encode()

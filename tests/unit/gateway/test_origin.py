@@ -327,8 +327,10 @@ async def test_a_client_that_does_not_read_holds_the_upstream_back(world: World)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.write(world.tool())
         await until(
-            lambda: bool(world.edge.connections)
-            and any(not each.writable for each in world.edge.connections)
+            lambda: (
+                bool(world.edge.connections)
+                and any(not each.writable for each in world.edge.connections)
+            )
         )
         (connection,) = [each for each in world.edge.connections if not each.writable]
         before = -1
@@ -347,7 +349,9 @@ async def test_a_slow_client_leaves_no_deaf_connection_behind(world: World) -> N
     lead, tail = b'{"jsonrpc":"2.0","id":1,"result":{"text":"', b'"}}'
 
     async def large(seen: Seen) -> None:
-        seen.writer.write(head(len(lead) + len(tail) + 30_000_000) + lead + b"x" * 30_000_000 + tail)
+        seen.writer.write(
+            head(len(lead) + len(tail) + 30_000_000) + lead + b"x" * 30_000_000 + tail
+        )
 
     world.upstream.script = large
     await world.ask(world.tool(name="nothing"))

@@ -13,9 +13,7 @@ from exeat.core.ids import AgentId
 from exeat.gateway.pipeline import DENIALS_MAX
 
 pytestmark = pytest.mark.anyio
-HIDE = (
-    PERMIT_ALL + '@id("hide") forbid(principal, action == Action::"up/secret", resource);'
-)
+HIDE = PERMIT_ALL + '@id("hide") forbid(principal, action == Action::"up/secret", resource);'
 
 
 @pytest.fixture
@@ -76,7 +74,7 @@ async def test_a_change_between_record_and_effect_stops_the_action(
     asking = asyncio.ensure_future(world.ask(world.tool()))
     await until(lambda: bool(world.ledger.held))
     if change == "forbidden":
-        world.policy = 'forbid(principal, action, resource);'
+        world.policy = "forbid(principal, action, resource);"
     view = world.view(lifecycle=Lifecycle.SUSPENDED) if change == "suspended" else world.view()
     if change == "gone":
         del view.snapshot.agents[AgentId("bot")]
@@ -226,7 +224,9 @@ async def test_hidden_and_unknown_tools_answer_alike(
 
 @requirement("GW-2")
 async def test_a_visible_tools_headers_must_agree_with_its_arguments() -> None:
-    async with World(tools=[definition("add", {"who": {"type": "string", "x-mcp-header": "Who"}})]) as world:
+    async with World(
+        tools=[definition("add", {"who": {"type": "string", "x-mcp-header": "Who"}})]
+    ) as world:
         raw = world.tool("add", {"who": "x"})
         assert (await world.ask(raw)).error["code"] == -32020
         assert world.upstream.calls == []
@@ -357,9 +357,7 @@ async def test_cancelled_reaches_the_upstream_for_the_very_id(named: object) -> 
         other = "7" if named == 7 else 7
         for each in (other, [7], None, named):
             note = {"requestId": each}
-            answer = await world.ask(
-                world.old("notifications/cancelled", note, session, id=None)
-            )
+            answer = await world.ask(world.old("notifications/cancelled", note, session, id=None))
             assert answer.status == 202
         assert (await asking).error["message"] == "Request cancelled"
         await until(lambda: _methods(world).count("notifications/cancelled") == 1)
@@ -377,9 +375,7 @@ async def test_a_call_cancelled_before_its_record_is_never_sent() -> None:
             world.ask(world.old("tools/call", {"name": "add"}, session, id=7))
         )
         await until(lambda: bool(world.ledger.held))
-        await world.ask(
-            world.old("notifications/cancelled", {"requestId": 7}, session, id=None)
-        )
+        await world.ask(world.old("notifications/cancelled", {"requestId": 7}, session, id=None))
         world.ledger.release()
         assert (await asking).error["message"] == "Request cancelled"
         assert world.upstream.calls == []
@@ -516,7 +512,12 @@ async def test_a_modern_question_is_decided_and_its_state_sealed(permitted: bool
             return world.modern("tools/call", params, key=key)
 
         calls = len(world.upstream.calls)
-        for bad in (retry("eve"), retry(arguments={"n": 1}), retry(token=state[:-2]), retry(token="s-1")):
+        for bad in (
+            retry("eve"),
+            retry(arguments={"n": 1}),
+            retry(token=state[:-2]),
+            retry(token="s-1"),
+        ):
             assert (await world.ask(bad)).error["code"] == -32602
         assert len(world.upstream.calls) == calls
         assert "result" in (await world.ask(retry())).json
