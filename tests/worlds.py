@@ -432,9 +432,7 @@ class World:
     def connect(self) -> contextlib.AbstractAsyncContextManager[Client]:
         return connected(self.port)
 
-    def raw(
-        self, message: Any, fields: Mapping[str, str] | None = None, key: str = "bot"
-    ) -> bytes:
+    def raw(self, message: Any, fields: Mapping[str, str] | None = None, key: str = "bot") -> bytes:
         """A POST; modern messages get their envelope and routing headers."""
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
         head = {
