@@ -23,6 +23,8 @@ from exeat.gateway.http1 import (
 
 SWEEP_S: Final = 0.5
 PIPELINED_MAX_BYTES: Final = 64 * 1024
+WRITE_MAX_BYTES: Final = 32 * 1024 * 1024
+"""More than the largest event of an upstream (16 MiB)."""
 _NEVER: Final = float("inf")
 _STATUS: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
@@ -302,8 +304,12 @@ class Connection(asyncio.Protocol):
             )
 
     def piece(self, data: bytes) -> None:
-        if data and self._transport is not None:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        """A client that lets more than WRITE_MAX_BYTES wait is cut: memory per client is bounded."""
+        transport = self._transport
+        if data and transport is not None:
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            if transport.get_write_buffer_size() > WRITE_MAX_BYTES:
+                transport.abort()
 
     def finish(self) -> None:
         if self._transport is not None:

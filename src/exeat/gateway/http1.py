@@ -19,6 +19,7 @@ T = TypeVar("T")
 CACHED_HEADS_MAX: Final = 4096
 CACHED_LINES_MAX: Final = 8192
 CACHED_LINE_BYTES: Final = 512
+CACHED_HEAD_BYTES: Final = 2048
 _LINE: Final = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[\x21-\x7e\x80-\xff](?:[ \t\x21-\x7e\x80-\xff]*"
     rb"[\x21-\x7e\x80-\xff])?)?)[ \t]*"
@@ -221,6 +222,8 @@ class HeadCache(Generic[T]):
 
     def __call__(self, block: bytes) -> T:
         """The parsed head of ``block``.  Raises BadHead."""
+        if len(block) > CACHED_HEAD_BYTES:
+            return self._parse(block)
         head = self._known.get(block)
         if head is not None:
             return head

@@ -24,6 +24,7 @@ from exeat.gateway.methods import (
     CLIENT_METHODS,
     LEGACY_DEFAULT,
     LEGACY_VERSIONS,
+    MEMBERS,
     META_CAPABILITIES,
     META_VERSION,
     MODERN_VERSIONS,
@@ -213,7 +214,11 @@ def _read_request(
         return Rejection(400 if era is Era.MODERN else 200, INVALID_PARAMS, bad, request_id)
     key = TARGET_KEY.get(method)
     target = params.get(key) if key else ""
-    params.pop("_meta", None)
+    members = MEMBERS.get(method)
+    if members is None:
+        params.pop("_meta", None)
+    elif not params.keys() <= members:
+        params = {name: params[name] for name in params if name in members}
     named = target if type(target) is str else ""
     return Request(era, version, request_id, method, params, meta, named)
 

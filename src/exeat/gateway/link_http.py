@@ -1,7 +1,7 @@
 """Links over streamable HTTP: modern (stateless, shared) and legacy (a session each)."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from exeat.core.errors import UpstreamFailed
@@ -14,6 +14,8 @@ from exeat.gateway.origin import Origin
 from exeat.gateway.wire import encode, notification_message, request_message
 
 _PREFIXES_MAX: Final = 4096
+REPLIES_MAX: Final = 32
+"""Answers to a server's questions that are under way at a time, each on a connection of its own."""
 _POSTED: Final = (
     b"accept: application/json, text/event-stream\r\ncontent-type: application/json\r\n"
 )
@@ -79,15 +81,21 @@ class ModernHttpLink:
 
 
 class _Ignored:
-    """A response that nobody waits for (202 to a notification)."""
+    """A response that nobody waits for (202 to a notification); ``done`` is told that it is over."""
+
+    def __init__(self, done: Callable[[], None] | None = None) -> None:
+        self._done = done
 
     def response_head(self, head: ResponseHead) -> None: ...
 
     def response_data(self, data: bytes) -> None: ...
 
-    def response_end(self) -> None: ...
+    def response_end(self) -> None:
+        if self._done is not None:
+            self._done()
 
-    def response_failed(self, reason: str, *, sent: bool) -> None: ...
+    def response_failed(self, reason: str, *, sent: bool) -> None:
+        self.response_end()
 
 
 class LegacyHttpLink:
@@ -101,6 +109,7 @@ class LegacyHttpLink:
         self._credential = header_lines(credential)
         self._session = b""
         self._last = 0
+        self._replying = 0
         self.usable = True
 
     def _head(self, method: str) -> bytes:
@@ -151,7 +160,15 @@ class LegacyHttpLink:
         self._post(notification_message(method, encode(params)))
 
     def reply(self, request_id: RequestId, payload: bytes) -> None:
-        self._post(payload)
+        if self._replying >= REPLIES_MAX:  # a flood of questions: this server is not to be trusted
+            self.usable = False
+            return
+        self._replying += 1
+        raw = b"%bcontent-length: %d\r\n\r\n%b" % (self._head("POST"), len(payload), payload)
+        self.origin.send(raw, _Ignored(self._replied))
+
+    def _replied(self) -> None:
+        self._replying -= 1
 
     def close(self) -> None:
         """End the session at the server."""

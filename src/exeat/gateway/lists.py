@@ -22,6 +22,7 @@ from exeat.gateway.routes import SEPARATOR, Route, strings
 from exeat.gateway.sessions import ClientSession, principal_key
 from exeat.gateway.upstreams import UpstreamServer
 from exeat.gateway.wire import encode, error_body, error_message, result_message
+from exeat.registry.rules.pins import PINNED
 
 if TYPE_CHECKING:
     from exeat.gateway.front import Front
@@ -96,7 +97,10 @@ class Lists:
             )
             return
         key = LIST_KEY[request.method]
-        result[key] = self._filter(result.get(key), key, route)
+        kept: dict[str, Any] = {
+            name: result[name] for name in ("nextCursor", "ttlMs") if name in result
+        }
+        result = {**kept, key: self._filter(result.get(key), key, route)}
         self._finish(answer, request, result, [enforced])
 
     async def _enforce(self, request: Request, route: Route) -> Enforced:
@@ -148,9 +152,9 @@ class Lists:
         if key == "tools":
             return self._tools(listed, route.caller, route.server, upstream)
         if key == "resources":
-            upstream.resources |= strings(item.get("uri") for item in listed)
+            upstream.remember(resources=strings(item.get("uri") for item in listed))
         if key == "resourceTemplates":
-            upstream.templates |= strings(item.get("uriTemplate") for item in listed)
+            upstream.remember(templates=strings(item.get("uriTemplate") for item in listed))
             return [item for item in listed if self._allowed(route, "resources/read", "")]
         named = _NAME[key]
         return [
@@ -175,7 +179,7 @@ class Lists:
         digests = upstream.compare(listed)
         view = self._front.pipeline.state.view
         now = self._front.clock()
-        shown = []
+        shown: list[dict[str, Any]] = []
         for item in listed:
             name = item.get("name")
             if not isinstance(name, str):
@@ -185,7 +189,7 @@ class Lists:
             if tool is None or not tool.pin or digests.get(name) != tool.pin:
                 continue
             if view.pdp.could_permit(caller, server, "tools/call", action, tool, name, now):
-                shown.append(item)
+                shown.append({str(key): item[key] for key in PINNED if key in item})
         return shown
 
     # ---- the aggregate endpoint

@@ -38,6 +38,7 @@ TARGET_KEY: Final[Mapping[str, str]] = {
     "resources/subscribe": "uri",
     "resources/unsubscribe": "uri",
 }
+_RETRY: Final = frozenset({"inputResponses", "requestState"})
 LIST_KEY: Final[Mapping[str, str]] = {
     "tools/list": "tools",
     "prompts/list": "prompts",
@@ -76,3 +77,18 @@ CLIENT_NOTIFICATIONS: Final = frozenset(
 )
 RETRYABLE_WITH_INPUT: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
 """Methods whose modern result may be ``input_required`` (SEP-2322)."""
+
+
+MEMBERS: Final[Mapping[str, frozenset[str]]] = {
+    "tools/call": _RETRY | {"name", "arguments"},
+    "prompts/get": _RETRY | {"name", "arguments"},
+    "resources/read": _RETRY | {"uri"},
+    "resources/subscribe": frozenset({"uri"}),
+    "resources/unsubscribe": frozenset({"uri"}),
+    "completion/complete": frozenset({"ref", "argument", "context"}),
+    "logging/setLevel": frozenset({"level"}),
+    "subscriptions/listen": frozenset({"notifications"}),
+    **{method: frozenset({"cursor"}) for method in LIST_KEY},
+}
+"""What ``params`` of a known method may hold beside ``_meta``.  Other members are dropped at the door:
+what leaves is what was decided and recorded, and no reader beyond can find more in it (GW-2)."""

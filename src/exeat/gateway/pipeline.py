@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.errors import LedgerUnavailable
-from exeat.core.facts import Lifecycle
+from exeat.core.facts import CredentialFacts, Lifecycle
 from exeat.core.records import record
 from exeat.core.request import AccessRequest
 from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt, Status
@@ -66,6 +66,8 @@ class Pipeline:
         self.ledger = ledger
         self.clock = clock
         self._denials: dict[str, tuple[int, int]] = {}
+        self._credentials_of: View | None = None
+        self._live: Mapping[str, CredentialFacts] = {}
 
     def submit(
         self,
@@ -79,6 +81,7 @@ class Pipeline:
         """``ruled``: a denial that needs no policy, such as a method that the era does not have.
         ``beside``: what leaves with the action and is no argument of the tool; it is committed to."""
         view = self.state.view
+        request = self.refreshed(request, request.now)
         decision = self._decide(view, request) if ruled is None else ruled
         if decision.verdict is not Verdict.PERMIT:
             decision = self._capped(run, decision, request.now)
@@ -118,23 +121,38 @@ class Pipeline:
         self.outcome(enforced, "failed", cause="state_changed")
         return replace(enforced, decision=decision)
 
-    def refreshed(self, request: AccessRequest) -> AccessRequest:
-        """The same request on the facts that are in force now; facts that are gone stay as denials."""
-        snapshot = self.state.view.snapshot
-        caller = request.caller
-        gone = replace(caller.agent, lifecycle=Lifecycle.RETIRED)
-        agent = snapshot.agents.get(caller.agent.id, gone)
+    def refreshed(self, request: AccessRequest, at: int | None = None) -> AccessRequest:
+        """The same request on the facts in force now: a probe or a question may have taken a while.
+        An agent, a key or a user that is gone counts as retired.  ``at``: the decision's time, if it is not now."""
+        now = self.clock() if at is None else at
+        view = self.state.view
+        snapshot, caller = view.snapshot, request.caller
+        agent = snapshot.agents.get(caller.agent.id)
+        credential = self._credentials(view).get(caller.credential)
+        if agent is None or credential is None or credential.expires_at <= self.clock():
+            agent = replace(caller.agent, lifecycle=Lifecycle.RETIRED)
         user = caller.user
         if user is not None:
-            user = snapshot.people.get(user.id, replace(user, live=False))
+            user = snapshot.people.get(user.id) or replace(user, live=False)
+        server = snapshot.servers.get(request.server.id) or replace(request.server, active=False)
         tool = snapshot.tools.get(request.action) if request.tool is not None else None
-        return replace(
-            request,
-            caller=replace(caller, agent=agent, user=user),
-            server=snapshot.servers.get(request.server.id, replace(request.server, active=False)),
-            tool=tool,
-            now=self.clock(),
-        )
+        if (
+            agent is caller.agent
+            and user is caller.user
+            and server is request.server
+            and tool is request.tool
+            and now == request.now
+        ):
+            return request
+        caller = replace(caller, agent=agent, user=user)
+        return replace(request, caller=caller, server=server, tool=tool, now=now)
+
+    def _credentials(self, view: View) -> Mapping[str, CredentialFacts]:
+        """Live keys by their public id."""
+        if view is not self._credentials_of:
+            self._credentials_of = view
+            self._live = {each.id: each for each in view.snapshot.credentials.values()}
+        return self._live
 
     def _capped(self, run: str, decision: Decision, now: int) -> Decision:
         if decision.reason not in _CAPPABLE:

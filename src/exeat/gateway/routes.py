@@ -239,11 +239,19 @@ class Router:
 
 def fits(template: str, uri: str) -> bool:
     """Whether a URI could come from a URI template (RFC 6570), reading each expression as any text."""
-    parts = re.split(r"\{[^{}]*\}", template)
-    if len(parts) == 1:
+    first, *rest = re.split(r"\{[^{}]*\}", template)
+    if not rest:
         return template == uri
-    pattern = ".+".join(re.escape(part) for part in parts)
-    return re.fullmatch(pattern, uri, re.DOTALL) is not None
+    if not uri.startswith(first):
+        return False
+    at = len(first)
+    *middle, last = rest
+    for part in middle:  # each expression stands for at least one character; the leftmost fit does
+        at = uri.find(part, at + 1)
+        if at < 0:
+            return False
+        at += len(part)
+    return len(uri) - len(last) > at and uri.endswith(last)
 
 
 def strings(items: Iterable[object]) -> frozenset[str]:

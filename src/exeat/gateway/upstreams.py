@@ -32,6 +32,7 @@ from exeat.gateway.wire import Incoming
 LINKS_MAX: Final = 256
 """Sessions or processes that one server may have for principals at a time."""
 RELIST_S: Final = 60.0
+KNOWN_URIS_MAX: Final = 20_000
 NOTHING: Final[Mapping[str, Any]] = {}
 
 Notice = Callable[[str, ServerId, Mapping[str, Any]], None]
@@ -242,6 +243,15 @@ class UpstreamServer:
             remedy="try again later, or confirm the server as shared if it keeps no state",
         )
 
+    def remember(
+        self, *, resources: frozenset[str] = frozenset(), templates: frozenset[str] = frozenset()
+    ) -> None:
+        """Whose a URI is, for the aggregate endpoint; bounded."""
+        if len(self.resources) > KNOWN_URIS_MAX or len(self.templates) > KNOWN_URIS_MAX:
+            self.resources = self.templates = frozenset()
+        self.resources |= resources
+        self.templates |= templates
+
     def about_of(self, link: Link) -> Mapping[str, Any]:
         """What the server said of itself on this link's handshake."""
         about: Mapping[str, Any] = self._abouts.get(link, self.about)
@@ -299,12 +309,11 @@ class UpstreamServer:
 
     async def close(self) -> None:
         self.closed = True
-        for slot in self._slots.values():
-            link = slot.opened.link if slot.opened is not None else None
-            if isinstance(link, StdioLink):
-                await link.close()
-            elif isinstance(link, LegacyHttpLink):
+        links = [slot.opened.link for slot in self._slots.values() if slot.opened is not None]
+        for link in links:
+            if isinstance(link, LegacyHttpLink):
                 link.close()
+        await asyncio.gather(*(link.close() for link in links if isinstance(link, StdioLink)))
         if self.origin is not None:
             self.origin.close()
 
@@ -326,5 +335,4 @@ class Upstreams:
                 self.servers[server_id] = UpstreamServer(spec, self._around)
 
     async def close(self) -> None:
-        for server in list(self.servers.values()):
-            await server.close()
+        await asyncio.gather(*(server.close() for server in self.servers.values()))

@@ -9,7 +9,7 @@ from exeat.registry.model.canonical import canonical, digest
 from exeat.registry.model.tool import Definition
 
 DEFINITION_MAX_CHARS: Final = 256 * 1024
-_PINNED: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
+PINNED: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
 _SHOWN_CHARS: Final = 160
 _DEPTH_MAX: Final = 64
 
@@ -20,7 +20,7 @@ def definition_digest(body: Mapping[str, Any]) -> Digest:
     A member that is absent stays absent (null is another definition).  Icons, ``_meta`` and unknown
     members are left out: they change without changing what the tool claims to be.
     """
-    return digest({member: body[member] for member in _PINNED if member in body})
+    return digest({member: body[member] for member in PINNED if member in body})
 
 
 def definition(body: Mapping[str, Any]) -> Definition:
@@ -34,7 +34,7 @@ def drift(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...
     """What changed between two definitions, one plain line each, in a stable order."""
     lines = [
         line
-        for member in _PINNED
+        for member in PINNED
         for line in _differences(member, _at(before, member), _at(after, member), 0)
     ]
     return tuple(lines)
