@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
 from gateways import (
     TESTS,
@@ -20,6 +21,7 @@ from gateways import (
     NotStarted,
     Server,
     Wire,
+    agent,
     decisions,
     denied,
     environ,
@@ -31,6 +33,8 @@ from gateways import (
 )
 from homes import Home
 from requirements import requirement
+
+from exeat.app.serve import DRAIN_MAX_S
 
 DEADLINE_S = 10.0
 ALL = '@id("all") permit(principal, action, resource);'
@@ -270,6 +274,23 @@ def closed(port: int) -> bool:
     except OSError:
         return True
     return False
+
+
+@requirement("GW-5", "GW-9")
+@pytest.mark.anyio
+async def test_a_stop_does_not_wait_for_subscribers(world: World) -> None:
+    """A subscription has no end of its own: the stop ends it, and does not use up its patience."""
+    with running(Gateway(world.path)) as gateway:
+        async with (
+            agent(gateway.endpoint("m"), world.key) as client,
+            client.listen(tools_list_changed=True),
+        ):
+            begun = time.monotonic()
+            status = await anyio.to_thread.run_sync(gateway.stop)
+            took = time.monotonic() - begun
+        assert status == 0 and "Traceback" not in gateway.output, gateway.output
+        assert took < DRAIN_MAX_S
+    assert verified(world.path).waiting == 0
 
 
 BACK = """

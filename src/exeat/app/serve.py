@@ -182,8 +182,8 @@ class Gateway:
         self.edge.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_MAX_S):
-                # a subscription does not end by itself
-                while any(not each.unlimited for each in self.front.calls):
+                # a drain, once per process; a subscription does not end by itself
+                while any(not each.unlimited for each in self.front.calls):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         if self._relister is not None:
             self._relister.cancel()
