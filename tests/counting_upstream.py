@@ -46,9 +46,9 @@ def answer(log: int, message: dict) -> bytes:
         os.write(log, b"%d\n" % message["params"]["arguments"]["n"])
         result |= {"content": [{"type": "text", "text": "noted"}]}
     body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode()
-    return (
-        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-        % (len(body), body)
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+        len(body),
+        body,
     )
 
 

@@ -114,8 +114,7 @@ def _one_life(lives: Lives, key: str, numbers: "itertools.count[int]") -> None:
     pid, port = lives.start()
     progress = threading.Semaphore(0)
     clients = [
-        threading.Thread(target=_load, args=(port, key, numbers, progress))
-        for _ in range(CLIENTS)
+        threading.Thread(target=_load, args=(port, key, numbers, progress)) for _ in range(CLIENTS)
     ]
     for client in clients:
         client.start()

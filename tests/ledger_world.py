@@ -132,9 +132,7 @@ class World:
         self, request: AccessRequest = REQUEST, decision: Decision = PERMIT
     ) -> tuple[int, "asyncio.Future[Receipt | LedgerUnavailable]"]:
         future = asyncio.get_running_loop().create_future()
-        return self.ledger.record_decision(
-            request, decision, CONTEXT, future.set_result
-        ), future
+        return self.ledger.record_decision(request, decision, CONTEXT, future.set_result), future
 
     async def decide(
         self, request: AccessRequest = REQUEST, decision: Decision = PERMIT

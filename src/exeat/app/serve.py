@@ -121,6 +121,7 @@ class Gateway:
 
     def _changed(self, view: View) -> None:
         self.upstreams.follow(view.snapshot.specs)
+        self.front.clients.end_stopped()
         self.front.clients.lists_changed()
 
     def _unbound(self, server: ServerId, principal: str, message: Incoming) -> None:

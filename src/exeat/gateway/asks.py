@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from exeat.gateway.front import Front
 
 INPUTS_MAX: Final = 16
+ANSWER_KEY: Final = "exeat/answer"
 
 
 def question(
@@ -115,20 +116,31 @@ class Asks:
         else:
             body = encode(response.error)
             payload = error_message(asked.id, body)
-        digest = hashlib.sha256(body).digest()
-        status = "ok" if response.error is None else "rpc_error"
-        try:
-            asked.link.reply(asked.id, payload)
-        except UpstreamFailed:
-            self._front.pipeline.outcome(asked.enforced, "failed", cause="upstream_failed")
-            return True
-        self._front.pipeline.outcome(
-            asked.enforced,
-            "ok" if status == "ok" else "rpc_error",
-            digest=digest,
-            size=len(body),
-        )
+        self._decide_answer(asked, session.principal, body, payload)
         return True
+
+    def _decide_answer(self, asked: Asked, run: str, body: bytes, payload: bytes) -> None:
+        """The answer is egress towards the server: decided and on record before it leaves."""
+        pipeline = self._front.pipeline
+        asker = pipeline.refreshed(asked.enforced.request)
+        access = question(
+            asker, asked.enforced.request.method, {ANSWER_KEY: parse(body)}, self._front.clock()
+        )
+        digest = hashlib.sha256(body).digest()
+
+        def then(enforced: Enforced) -> None:
+            pipeline.outcome(asked.enforced, "ok", cause="answered")
+            if not enforced.permitted:
+                self._refuse(asked.link, asked.id, enforced)
+                return
+            try:
+                asked.link.reply(asked.id, payload)
+            except UpstreamFailed:
+                pipeline.outcome(enforced, "failed", cause="upstream_failed")
+                return
+            pipeline.outcome(enforced, "ok", digest=digest, size=len(body))
+
+        pipeline.submit(access, run, asked.link.isolation, then)
 
     # ---- modern: input_required
 

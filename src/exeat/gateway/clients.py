@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from exeat import __version__
 from exeat.core.decision import Decision
 from exeat.core.errors import ExeatError
-from exeat.core.facts import ServerFacts
-from exeat.core.ids import ActionId, ServerId
+from exeat.core.facts import Lifecycle, ServerFacts
+from exeat.core.ids import ActionId, AgentId, ServerId
 from exeat.core.request import AccessRequest, Caller
 from exeat.gateway import answers
 from exeat.gateway.answer import ClientAnswer
@@ -232,6 +232,9 @@ class Clients:
             self._front.sessions.end(session)
             connection.respond(204, b"", b"")
             return None
+        if self._may_not_act(caller, server) is not None:
+            connection.plain(403, "this agent may not act now; an initialize says why")
+            return None
         if "text/event-stream" not in head.fields.get("accept", ""):
             connection.plain(406, "accept text/event-stream")
             return None
@@ -282,6 +285,14 @@ class Clients:
         self.streams.add(answer)
         self._local[answer] = (request.id, frozenset(honored))
         return _Stream(answer, self)
+
+    def end_stopped(self) -> None:
+        """Sessions of agents that are no longer active end with the change that stopped them."""
+        agents = self._front.pipeline.state.view.snapshot.agents
+        for session in self._front.sessions:
+            agent = agents.get(AgentId(session.principal.partition("/")[0]))
+            if agent is None or agent.lifecycle is not Lifecycle.ACTIVE:
+                self._front.sessions.end(session)
 
     def lists_changed(self) -> None:
         """Registry or policy changed: what a principal may see may have changed too."""

@@ -107,7 +107,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_buffer", "_chunked", "_closing", "_edge", "_fresh", "_head", "_keep", "_need", "_paused",
-        "_streaming", "_transport", "_writing", "busy", "deadline", "exchange",
+        "_scheduled", "_streaming", "_transport", "_writing", "busy", "deadline", "exchange",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -122,6 +122,7 @@ class Connection(asyncio.Protocol):
         self._streaming = False
         self._keep = True
         self._closing = False
+        self._scheduled = False
         self._fresh = True
         self._writing = True
         self.busy = False
@@ -166,7 +167,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        if self.busy:
+        if self.busy or self._scheduled:
             self._buffer += data
             if len(self._buffer) > PIPELINED_MAX_BYTES and not self._paused and self._transport:
                 self._paused = True
@@ -362,9 +363,11 @@ class Connection(asyncio.Protocol):
             self._paused = False
             transport.resume_reading()
         if self._buffer:
+            self._scheduled = True
             self._edge.loop.call_soon(self._next)
 
     def _next(self) -> None:
+        self._scheduled = False
         if not self.busy and self._buffer and self.open:
             data, self._buffer = self._buffer, b""
             self._take_head(data)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.facts import PinState, ToolFacts
-from exeat.core.ids import ServerId
+from exeat.core.ids import ActionId, ServerId
 from exeat.core.request import AccessRequest, Caller
 from exeat.gateway import answers
 from exeat.gateway.answer import ClientAnswer
@@ -261,6 +261,9 @@ class Front:
                         error_code=HEADER_MISMATCH,
                     )
                     return None
+        if request.method == "completion/complete" and not self._ref_visible(access):
+            answer.final(answers.unknown(request.id, "prompts/get", route.shown), error_code=-32602)
+            return None
         call = Call(self, route, request, access, answer)
         if route.session is not None:
             route.session.calls[request.id] = call
@@ -324,6 +327,20 @@ class Front:
             request.caller, request.server, request.method, request.action, tool, request.target,
             request.now,
         )  # fmt: skip
+
+    def _ref_visible(self, access: AccessRequest) -> bool:
+        """GW-8: what completion asks about must be something that the principal could ever use."""
+        ref = access.arguments.get("ref")
+        if not isinstance(ref, dict):
+            return False
+        name, uri = ref.get("name"), ref.get("uri")
+        if isinstance(name, str) == isinstance(uri, str):
+            return False
+        method = "prompts/get" if isinstance(name, str) else "resources/read"
+        target = name if isinstance(name, str) else ""
+        return self.pipeline.state.view.pdp.could_permit(
+            access.caller, access.server, method, ActionId(method), None, target, access.now
+        )
 
     def _declared(self, tool: ToolFacts) -> tuple[Mirrored, ...]:
         known = self._mirrored.get(tool.pin)

@@ -123,7 +123,7 @@ class Pipeline:
 
     def refreshed(self, request: AccessRequest, at: int | None = None) -> AccessRequest:
         """The same request on the facts in force now: a probe or a question may have taken a while.
-        An agent, a key or a user that is gone counts as retired.  ``at``: the decision's time, if it is not now."""
+        An agent, a key or a user that is gone counts as retired.  ``at``: the time to decide for."""
         now = self.clock() if at is None else at
         view = self.state.view
         snapshot, caller = view.snapshot, request.caller

@@ -157,6 +157,9 @@ def _url(text: str) -> Fact:
     return _hierarchical(text, scheme.group(1), scheme.end())
 
 
+_MARKS: Final = frozenset("?#")
+
+
 def uri(text: str) -> Fact:
     """A resource URI: like a URL, but an opaque one (``memo:insights``) is admitted as it stands,
     and a server's own scheme may put anything plain where a host would be."""
@@ -165,10 +168,16 @@ def uri(text: str) -> Fact:
     if scheme is None:
         raise NotCanonical("it does not begin with a lower-case scheme and ':'")
     if scheme.group(2):
+        if scheme.group(1) == "file" and (
+            text[scheme.end() : scheme.end() + 1] != "/" or _MARKS & set(text)
+        ):
+            raise NotCanonical("a file URI has no host, query or fragment")
         return _hierarchical(text, scheme.group(1), scheme.end(), own=scheme.group(1) not in _PORTS)
+    if scheme.group(1) in _PORTS or scheme.group(1) == "file":
+        raise NotCanonical("its scheme needs '://'")
     _check_url_marks(text)
     rest = text[scheme.end() :]
-    if any(segment in {".", ".."} for segment in rest.split("/")):
+    if any(segment.split(";", 1)[0] in {".", ".."} for segment in rest.split("/")):
         raise NotCanonical("it holds a '.' or '..' segment")
     opaque = {"canonical": text, "scheme": scheme.group(1), "port": 0, "path": rest, "query": ""}
     return _placed({"name": ""}, opaque)
@@ -201,7 +210,7 @@ def _hierarchical(text: str, scheme: str, start: int, *, own: bool = False) -> F
     for segment in path.split("/")[1:-1]:
         if not segment:
             raise NotCanonical("its path holds an empty segment ('//')")
-    if any(segment in {".", ".."} for segment in path.split("/")):
+    if any(segment.split(";", 1)[0] in {".", ".."} for segment in path.split("/")):
         raise NotCanonical("its path holds a '.' or '..' segment")
     if path.startswith("//"):
         raise NotCanonical("its path begins with '//'")
