@@ -38,7 +38,7 @@ from exeat.storage.state import State, open_state
 
 _log = structlog.get_logger("exeat.serve")
 DRAIN_MAX_S: Final = 5.0
-RELIST_EVERY_S: Final = 15.0
+RELIST_EVERY_S: Final = 2.0
 THREADS_SWITCH_S: Final = 0.001
 """The ledger's thread must not wait long for the interpreter after its disk has answered."""
 _GC_THRESHOLDS: Final = (50_000, 20, 100)

@@ -143,6 +143,8 @@ class Call:
     # ---- MessageSink
 
     def link_notification(self, method: str, params: bytes) -> None:
+        if method == "notifications/tools/list_changed":
+            self.route.upstream.said_changed()
         if method in SERVER_NOTIFICATIONS:
             self.answer.notification(method, params)
         else:

@@ -275,6 +275,10 @@ class UpstreamServer:
             self.observed = {**self.observed, **digests}
         return digests
 
+    def said_changed(self) -> None:
+        """The server said that its tools changed: look again at the next turn."""
+        self.observed_at = float("-inf")
+
     async def relist(self) -> None:
         """Look again, for servers that change without saying so.  Raises UpstreamFailed."""
         if not self.ready or self._around.loop.time() - self.observed_at < RELIST_S:
