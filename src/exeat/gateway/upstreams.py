@@ -283,6 +283,7 @@ class UpstreamServer:
         """Look again, for servers that change without saying so.  Raises UpstreamFailed."""
         if not self.ready or self._around.loop.time() - self.observed_at < RELIST_S:
             return
+        self.observed_at = self._around.loop.time()  # also if it fails: not again at once
         link: Link | None = self._modern
         if link is None:
             usable = [s.opened.link for s in self._slots.values() if s.opened is not None]
