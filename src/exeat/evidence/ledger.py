@@ -26,6 +26,8 @@ from exeat.evidence.store import LedgerStore, OpenState, StoreFailed
 REFUSED: Final = -1
 """The index of what was not entered."""
 UNSETTLED_MAX: Final = 100_000
+OUTCOME_GATHER_S: Final = 0.005
+"""An outcome that nobody waits for shares the next decision's commit, but waits no longer than this."""
 Recorded = Callable[[Receipt | LedgerUnavailable], None]
 _RETRY: Final = "Nothing was done. It retries by itself; free disk space or repair the cause."
 
@@ -56,6 +58,7 @@ class Ledger:
         self._gathering = Batch(0)
         self._flying: Batch | None = None
         self._scheduled = self._started = self._closing = False
+        self._gather: asyncio.TimerHandle | None = None
         self._fault: LedgerUnavailable | None = LedgerUnavailable("the ledger is not open")
         self._room = Room.ENOUGH
         self._drained: asyncio.Future[None] | None = None
@@ -149,6 +152,7 @@ class Ledger:
         else:
             batch.denials += 1
         self._enter(leaf, record, subject)
+        self._soon()
         batch.waiting.append((len(batch.leaves) - 1, at, done))
         return index
 
@@ -176,6 +180,10 @@ class Ledger:
         batch = self._gathering
         batch.outcomes.append((facts, subject, done))
         self._enter(leaf, record, subject)
+        if done is None:
+            self._later()
+        else:
+            self._soon()
         if done is not None:
             batch.outcome_waits.append((len(batch.leaves) - 1, at, done))
 
@@ -189,6 +197,7 @@ class Ledger:
         except Exception as error:  # noqa: BLE001 - told to the caller, who keeps the event
             return self._refuse(_unwritable(error), done)
         self._enter(leaf, record, subject_of(event.actor, ""))
+        self._soon()
         self._gathering.waiting.append((len(self._gathering.leaves) - 1, at, done))
         return index
 
@@ -201,6 +210,7 @@ class Ledger:
         at = self._stamp()
         leaf, record = self._writer.log(self._next, at, what, facts)
         self._enter(leaf, record, "")
+        self._soon()
         if done is not None:
             self._gathering.waiting.append((len(self._gathering.leaves) - 1, at, done))
 
@@ -271,13 +281,24 @@ class Ledger:
         if record:
             batch.values.append((subject, self._next, record))
         self._next += 1
+
+    def _soon(self) -> None:
+        """Somebody waits: commit as soon as this turn of the loop has brought what it brings."""
         if not self._scheduled and self._flying is None:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
+    def _later(self) -> None:
+        """Nobody waits: ride with the next decision, or go alone after OUTCOME_GATHER_S."""
+        if not self._scheduled and self._flying is None and self._gather is None:
+            self._gather = self._loop.call_later(OUTCOME_GATHER_S, self._flush)
+
     def _flush(self) -> None:
         """Hand the batch over, once all that this turn of the loop brought is in it."""
         self._scheduled = False
+        if self._gather is not None:
+            self._gather.cancel()
+            self._gather = None
         batch = self._gathering
         if self._flying is not None or self._fault is not None:
             return
@@ -312,7 +333,10 @@ class Ledger:
         first, hashes = batch.first, batch.hashes
         for index, subject in batch.permits:
             self._open[index] = OpenDecision(index, hashes[index - first], subject)
-        self._flush()
+        if self._gathering.waiting or self._gathering.checkpoint or self._drained is not None:
+            self._flush()
+        elif self._gathering.leaves:
+            self._later()
         for done, receipt in batch.receipts():
             self._call(done, receipt)
 
@@ -398,6 +422,7 @@ class Ledger:
         self._write_counts()
         leaf, record = self._writer.heartbeat(self._next, self._stamp(), len(self._open))
         self._enter(leaf, record, "")
+        self._soon()
         self._gathering.checkpoint = True
         self._idle, self._beat = 0, self._next
 
@@ -415,6 +440,7 @@ class Ledger:
         leaf, record = self._writer.counts((self._next, at), self._noise.since, counts, samples)
         self._noise.since = at
         self._enter(leaf, record, "gateway")
+        self._soon()
 
 
 def _unwritable(error: Exception) -> LedgerUnavailable:
