@@ -72,7 +72,8 @@ class Decision:
     ``policies``: ids of the determining policies, sorted.  ``bundle``: digest of the policy version
     in force, empty if none.  ``input_digest``: SHA-256 over everything the PDP saw, in hex.
     ``remedy``: what would make it permissible, fit for the agent's eyes.  ``detail``: for the
-    operator only; never sent to the agent.
+    operator only; never sent to the agent.  ``arguments``: the canonical bytes of the arguments that
+    were decided, so that nobody has to write them again; empty if they were not written.
     """
 
     verdict: Verdict
@@ -83,6 +84,7 @@ class Decision:
     remedy: str = ""
     detail: str = ""
     obligations: tuple[str, ...] = ()
+    arguments: bytes = b""
 
     @property
     def permitted(self) -> bool:

@@ -92,8 +92,11 @@ class EntryWriter:
         """``stamp``: index and time of the entry.  EVD-7: the arguments, an unregistered target and
         the detail are only committed to."""
         caller, user, arguments = request.caller, request.caller.user, request.arguments
+        value = decision.arguments if context.beside is None else b""
         try:
-            value = encode_value(arguments if type(arguments) is dict else dict(arguments))
+            if not value:
+                whole = {**arguments, **context.beside} if context.beside else dict(arguments)
+                value = encode_value(whole)
         except (TypeError, ValueError, RecursionError, OverflowError, msgspec.MsgspecError):
             raise Invalid("the arguments cannot be written to the ledger") from None
         noise = self._draw(NONCE_BYTES + _SALT)

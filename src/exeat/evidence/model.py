@@ -218,7 +218,8 @@ class DecisionContext:
     """What an entry holds beside request and decision.
 
     ``policy``: the version in force in the snapshot that decided.  ``isolation``: of the upstream
-    (GW-12).  ``approval``: id of the approval or grant that was used.
+    (GW-12).  ``approval``: id of the approval or grant that was used.  ``beside``: what leaves with
+    the action and is no argument of the tool; it is committed to with them.
     """
 
     run: str = ""
@@ -230,6 +231,7 @@ class DecisionContext:
     thumbprint: str = ""
     approval: str = ""
     mode: str = "enforce"
+    beside: Mapping[str, Any] | None = None
 
 
 @record

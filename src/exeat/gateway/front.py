@@ -7,7 +7,7 @@ Nothing here decides: every action goes through the pipeline.
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from exeat.core.decision import Decision, Reason, Verdict
@@ -29,6 +29,8 @@ from exeat.gateway.inbound import (
     Request,
     RequestId,
     Response,
+    check_http,
+    read_body,
     read_post,
 )
 from exeat.gateway.link import Link
@@ -46,7 +48,18 @@ from exeat.gateway.wire import encode, error_body, error_message
 KEEP_ALIVE_S: Final = 15.0
 SWEEP_S: Final = 1.0
 MIRRORED_MAX: Final = 4096
+DOORS_MAX: Final = 4096
 _HANDSHAKES: Final = frozenset({"initialize", "server/discover"})
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A head that may come in: to which server (None: the aggregate), with which credential.
+    ``checked``: the ladder's first rung is passed."""
+
+    server: ServerId | None
+    authorization: str | None
+    checked: bool
 
 
 class Front:
@@ -75,6 +88,7 @@ class Front:
         self.clients = Clients(self)
         self.calls: set[Call] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self._doors: dict[RequestHead, Door] = {}
         self._mirrored: dict[str, tuple[Mirrored, ...]] = {}
         self._last_alive = loop.time()
         self._timer = loop.call_later(SWEEP_S, self._sweep)
@@ -83,6 +97,26 @@ class Front:
 
     def dispatch(self, connection: Connection, head: RequestHead, body: bytes) -> Exchange | None:
         """The edge's entry: answers at once, or returns what will."""
+        door = self._doors.get(head)
+        if door is None:
+            door = self._door(connection, head)
+            if door is None:
+                return None
+        caller = self.credentials.caller(door.authorization, self.clock())
+        if caller is None:
+            self._unauthenticated(connection, head)
+            return None
+        if head.method != "POST":
+            return self.clients.get_or_delete(connection, head, caller, door.server)
+        message = read_body(head, body) if door.checked else read_post(head, body)
+        if type(message) is Request:
+            return self._request(connection, head, message, caller, door.server)
+        self._not_a_request(connection, head, message, caller, door.server)
+        return None
+
+    def _door(self, connection: Connection, head: RequestHead) -> Door | None:
+        """What the head alone decides; heads come again and again, so it is kept by the head's
+        identity, within a bound."""
         refused = self.settings.refuses(head.fields)
         if refused:
             self.pipeline.ledger.count("host_or_origin_refused", None)
@@ -95,17 +129,12 @@ class Front:
         if head.method not in ("POST", "GET", "DELETE"):
             connection.plain(405, "use POST", b"allow: POST, GET, DELETE\r\n")
             return None
-        caller = self.credentials.caller(head.fields.get("authorization"), self.clock())
-        if caller is None:
-            self._unauthenticated(connection, head)
-            return None
-        if head.method != "POST":
-            return self.clients.get_or_delete(connection, head, caller, endpoint.server)
-        message = read_post(head, body)
-        if type(message) is Request:
-            return self._request(connection, head, message, caller, endpoint.server)
-        self._not_a_request(connection, head, message, caller, endpoint.server)
-        return None
+        checked = head.method == "POST" and check_http(head.fields) is None
+        door = Door(endpoint.server, head.fields.get("authorization"), checked)
+        if len(self._doors) >= DOORS_MAX:
+            self._doors.clear()
+        self._doors[head] = door
+        return door
 
     def _other_path(self, connection: Connection, head: RequestHead) -> None:
         if head.path == "/healthz" and head.method == "GET":

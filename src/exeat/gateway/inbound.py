@@ -96,10 +96,12 @@ Message = Request | Notification | Response
 
 def read_post(head: RequestHead, body: bytes) -> Message | Rejection:
     """Run the ladder over one POST."""
+    return check_http(head.fields) or read_body(head, body)
+
+
+def read_body(head: RequestHead, body: bytes) -> Message | Rejection:
+    """The ladder above its first rung, for a head that passed ``check_http``."""
     fields = head.fields
-    refused = _check_http(fields)
-    if refused is not None:
-        return refused
     try:
         message = parse(body)
     except MalformedJson as broken:
@@ -138,7 +140,8 @@ def valid_id(value: object) -> bool:
     return type(value) is int or (type(value) is str and len(value) <= ID_MAX_CHARACTERS)
 
 
-def _check_http(fields: Mapping[str, str]) -> Rejection | None:
+def check_http(fields: Mapping[str, str]) -> Rejection | None:
+    """The first rung; it reads nothing but the head."""
     media = fields.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
         return Rejection(415, INVALID_REQUEST, "Content-Type must be application/json")

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.errors import LedgerUnavailable
-from exeat.core.facts import CredentialFacts, Lifecycle
+from exeat.core.facts import CredentialFacts, Lifecycle, PolicyVersionFacts
 from exeat.core.records import record
 from exeat.core.request import AccessRequest
 from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt, Status
@@ -66,6 +66,7 @@ class Pipeline:
         self.ledger = ledger
         self.clock = clock
         self._denials: dict[str, tuple[int, int]] = {}
+        self._contexts: dict[tuple[str, str], DecisionContext] = {}
         self._credentials_of: View | None = None
         self._live: Mapping[str, CredentialFacts] = {}
 
@@ -85,7 +86,7 @@ class Pipeline:
         decision = self._decide(view, request) if ruled is None else ruled
         if decision.verdict is not Verdict.PERMIT:
             decision = self._capped(run, decision, request.now)
-        context = DecisionContext(run=run, policy=view.snapshot.policy, isolation=isolation)
+        context = self._context(run, view.snapshot.policy, isolation, beside)
         ledger = self.ledger
 
         def durable(receipt: Receipt | LedgerUnavailable) -> None:
@@ -95,10 +96,25 @@ class Pipeline:
             enforced = Enforced(request, decision, index, ledger.decision_id(index), receipt)
             then(enforced if self.state.view is view else self._again(enforced))
 
-        recorded = request
+        index = ledger.record_decision(request, decision, context, durable)
+
+    def _context(
+        self,
+        run: str,
+        policy: PolicyVersionFacts | None,
+        isolation: str,
+        beside: Mapping[str, Any] | None,
+    ) -> DecisionContext:
+        """The same for call after call of one run; ``beside`` never is."""
         if beside:
-            recorded = replace(request, arguments={**request.arguments, **beside})
-        index = ledger.record_decision(recorded, decision, context, durable)
+            return DecisionContext(run=run, policy=policy, isolation=isolation, beside=beside)
+        known = self._contexts.get((run, isolation))
+        if known is None or known.policy is not policy:
+            known = DecisionContext(run=run, policy=policy, isolation=isolation)
+            if len(self._contexts) >= RUNS_MAX:
+                self._contexts.clear()
+            self._contexts[run, isolation] = known
+        return known
 
     def _decide(self, view: View, request: AccessRequest) -> Decision:
         if not self.state.fresh:

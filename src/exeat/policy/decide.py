@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import cedarpy
+import msgspec
 
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.facts import AgentFacts, PersonFacts, ServerFacts, ToolFacts
@@ -27,7 +28,7 @@ from exeat.policy.facts import (
     standing_digest,
 )
 from exeat.policy.inputs import ArgumentEncoder
-from exeat.policy.methods import ANY_METHOD, LIST_METHODS, METHODS, resource_type
+from exeat.policy.methods import ANY_METHOD, LIST_METHODS, METHODS, TOOL_CALL, resource_type
 from exeat.policy.model import Finding, Policy
 from exeat.policy.preconditions import (
     REMEDIES,
@@ -57,6 +58,7 @@ class Route:
         "encoder",
         "entities",
         "kind",
+        "met",
         "outcome",
         "reachable",
         "resource",
@@ -84,7 +86,22 @@ class Route:
         self.resource: Mapping[str, str] = {}
         self.outcome: Outcome | None = None
         self.reachable: bool | None = None
+        self.met = False
         self.targets: Recent[str, cedarpy.Entities] | None = None
+
+    def met_by(self, request: AccessRequest) -> bool:
+        """Whether every precondition holds, since they did for these very facts: all of them but the
+        three that change from call to call are read from the facts of the route.  ``met`` is set
+        only where the action is a registered tool."""
+        tool = self.tool
+        return (
+            self.met
+            and tool is not None
+            and request.now < self.agent.ends_at
+            and request.clock_trusted
+            and request.observed_pin == tool.pin
+            and request.method == TOOL_CALL
+        )
 
     def fits(self, caller: Caller, server: ServerFacts, tool: ToolFacts | None) -> bool:
         return (
@@ -137,12 +154,13 @@ class Pdp:
             raise
         except BaseException as error:  # noqa: BLE001 -- an engine panic is no Exception; it denies
             detail = f"the decision failed: {type(error).__name__}: {error}"[:400]
-            return _denied(Outcome(Reason.POLICY_ERROR, detail=detail), self.digest, "")
+            return self._denied(Outcome(Reason.POLICY_ERROR, detail=detail), "")
 
     def _decide(self, request: AccessRequest) -> Decision:
         route = self.route(
             request.caller, request.server, request.method, request.action, request.tool
         )
+        arguments = CANONICAL.encode(request.arguments)
         seen = (
             request.method,
             request.action,
@@ -150,15 +168,17 @@ class Pdp:
             request.observed_pin,
             request.now,
             request.clock_trusted,
-            request.arguments,
+            msgspec.Raw(arguments),
         )
         digest = input_digest(self.digest, route.standing or self._stand(route), seen)
-        failed = unmet(request)
-        if failed is not None:
-            return _denied(Outcome(failed[0], detail=failed[1]), self.digest, digest)
+        if not (self.memo_enabled and route.met_by(request)):
+            failed = unmet(request)
+            if failed is not None:
+                return self._denied(Outcome(failed[0], detail=failed[1]), digest, arguments)
+            route.met = request.tool is not None
         if request.method in LIST_METHODS:
             return Decision(
-                Verdict.PERMIT, Reason.LIST_FILTERED, bundle=self.digest, input_digest=digest
+                Verdict.PERMIT, Reason.LIST_FILTERED, (), self.digest, digest, arguments=arguments
             )
         try:
             if request.tool is not None:
@@ -167,16 +187,34 @@ class Pdp:
             if outcome is None:
                 outcome = self._outcome(route, request)
         except Refused as refusal:
-            return _refused(refusal, self.digest, digest)
+            return self._refused(refusal, digest, arguments)
         if outcome.reason is not Reason.PERMITTED:
-            return _denied(outcome, self.digest, digest)
+            return self._denied(outcome, digest, arguments)
         return Decision(
-            Verdict.PERMIT,
-            Reason.PERMITTED,
+            Verdict.PERMIT, Reason.PERMITTED, outcome.policies, self.digest, digest, "", "", (), arguments
+        )
+
+    def _denied(self, outcome: Outcome, digest: str, arguments: bytes = b"") -> Decision:
+        return Decision(
+            Verdict.DENY,
+            outcome.reason,
             policies=outcome.policies,
             bundle=self.digest,
             input_digest=digest,
+            remedy=REMEDIES.get(outcome.reason, ""),
+            detail=outcome.detail,
+            arguments=arguments,
         )
+
+    def _refused(self, refusal: Refused, digest: str, arguments: bytes) -> Decision:
+        what = (
+            refusal.argument
+            if refusal.argument == "the arguments"
+            else f"argument {refusal.argument}"
+        )
+        remedy = f"{what[:1].upper()}{what[1:]}: {refusal.why}. Correct it and call again."
+        outcome = Outcome(refusal.reason, detail=str(refusal))
+        return replace(self._denied(outcome, digest, arguments), remedy=remedy)
 
     def _outcome(self, route: Route, request: AccessRequest) -> Outcome:
         """What the policies say, once preconditions hold and the arguments fit their schema."""
@@ -397,24 +435,3 @@ _BY_TARGET: Final = frozenset({"Prompt", "Resource"})
 
 def _context_free(policy: Policy) -> bool:
     return all(path[0] != "context" for path in policy.values | policy.presence)
-
-
-def _denied(outcome: Outcome, bundle: str, digest: str) -> Decision:
-    return Decision(
-        Verdict.DENY,
-        outcome.reason,
-        policies=outcome.policies,
-        bundle=bundle,
-        input_digest=digest,
-        remedy=REMEDIES.get(outcome.reason, ""),
-        detail=outcome.detail,
-    )
-
-
-def _refused(refusal: Refused, bundle: str, digest: str) -> Decision:
-    what = (
-        refusal.argument if refusal.argument == "the arguments" else f"argument {refusal.argument}"
-    )
-    remedy = f"{what[:1].upper()}{what[1:]}: {refusal.why}. Correct it and call again."
-    outcome = Outcome(refusal.reason, detail=str(refusal))
-    return replace(_denied(outcome, bundle, digest), remedy=remedy)

@@ -139,7 +139,8 @@ def _tool(tool: ToolFacts) -> dict[str, Any]:
 def input_digest(bundle: str, standing: bytes, seen: tuple[Any, ...]) -> str:
     """SHA-256 in hex over bundle digest, registry facts and the request's own values.
 
-    ``seen``: method, action, target, observed pin, now (ns), clock trusted, arguments.
+    ``seen``: method, action, target, observed pin, now (ns), clock trusted, arguments (as values, or
+    as ``msgspec.Raw`` of their canonical bytes: the digest is the same).
     """
-    preimage = bundle.encode() + b"\n" + standing + CANONICAL.encode(seen)
+    preimage = b"%b\n%b%b" % (bundle.encode(), standing, CANONICAL.encode(seen))
     return hashlib.sha256(preimage).hexdigest()
