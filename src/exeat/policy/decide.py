@@ -191,7 +191,15 @@ class Pdp:
         if outcome.reason is not Reason.PERMITTED:
             return self._denied(outcome, digest, arguments)
         return Decision(
-            Verdict.PERMIT, Reason.PERMITTED, outcome.policies, self.digest, digest, "", "", (), arguments
+            Verdict.PERMIT,
+            Reason.PERMITTED,
+            outcome.policies,
+            self.digest,
+            digest,
+            "",
+            "",
+            (),
+            arguments,
         )
 
     def _denied(self, outcome: Outcome, digest: str, arguments: bytes = b"") -> Decision:

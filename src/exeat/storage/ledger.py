@@ -1,7 +1,8 @@
 """The ledger in one SQLite file: WAL, synchronous=FULL, one writer (EVD-3).
 
-One row per batch, so that SQLite's cost per record is small.  ``<file>.lock`` keeps a second writer
-out, ``<file>.checkpoint`` shows the last signed checkpoint.
+One row per batch.  Batches become durable in ``<file>.tail`` first (see ``tail``) and are moved into
+SQLite together: with every heartbeat, when the tail is full, and at the end.  ``<file>.lock`` keeps a
+second writer out, ``<file>.checkpoint`` shows the last signed checkpoint.
 """
 
 import contextlib
@@ -11,8 +12,10 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 from exeat.evidence.store import LedgerBroken, OpenState, Row, StoreFailed, SubjectKey
+from exeat.storage.tail import Tail, read_tail
 
 SCHEMA_VERSION: Final = 1
 BUSY_TIME_MAX_S: Final = 2.0
@@ -28,7 +31,12 @@ CREATE INDEX subject_keys_by_subject ON subject_keys (subject);
 CREATE TABLE open_state (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL,
     packed BLOB NOT NULL) STRICT;
 """
+_TAIL: Final = """CREATE TABLE IF NOT EXISTS tail (one INTEGER PRIMARY KEY CHECK (one = 1),
+    name TEXT NOT NULL) STRICT"""
+"""Holds a row while there is a tail; its name is written in the file."""
+_INSERT: Final = "INSERT INTO batches VALUES (?, ?, ?, ?, ?)"
 _ROW: Final = "SELECT first, count, leaves, sealed, frontier FROM batches"
+_TAIL_GONE: Final = "{0}.tail is gone, and with it entries that were durable"
 _MALFORMED: Final = "the file is not a whole ledger: it was cut or damaged"
 
 
@@ -74,6 +82,21 @@ class SqliteLedgerReader:
         self._db.close()
 
     def rows(self, index: int = 0) -> Iterator[Row]:
+        """Also what is still in the tail; a writer may move it while we read."""
+        wanted = index
+        while True:
+            seen = wanted
+            for row in self._stored(wanted):
+                yield row
+                wanted = row.end
+            for row in self._in_tail():
+                if row.end > wanted and row.first <= wanted:
+                    yield row
+                    wanted = row.end
+            if wanted == seen:
+                return
+
+    def _stored(self, index: int) -> Iterator[Row]:
         before = self._db.execute("SELECT max(first) FROM batches WHERE first <= ?", (index,))
         with _translated():
             start = before.fetchone()[0] or 0
@@ -82,13 +105,39 @@ class SqliteLedgerReader:
                 if row.end > index:
                     yield row
 
+    def _in_tail(self) -> list[Row]:
+        """Batches that are not in the file yet."""
+        with _translated():
+            name = self._tail_name()
+            if not name:
+                return []
+            (stored,) = self._db.execute("SELECT max(first + count) FROM batches").fetchone()
+            try:
+                return list(
+                    read_tail(self.path.with_name(self.path.name + ".tail"), name, stored or 0)
+                )
+            except FileNotFoundError:
+                if self._tail_name() != name:  # closed in the meantime
+                    return []
+                raise LedgerBroken(_TAIL_GONE.format(self.path.name)) from None
+
+    def _tail_name(self) -> str:
+        if not self._has("tail"):
+            return ""
+        found = self._db.execute("SELECT name FROM tail").fetchone()
+        return "" if found is None else str(found[0])
+
     def row_before(self, index: int) -> Row | None:
         with _translated():
             values = self._db.execute(
                 f"{_ROW} WHERE first + count <= ? AND first < ? ORDER BY first DESC LIMIT 1",
                 (index, index),
             ).fetchone()
-        return None if values is None else _row(values)
+        found = None if values is None else _row(values)
+        for row in self._in_tail():
+            if row.end <= index:
+                found = row
+        return found
 
     def checkpoints(self) -> Iterator[tuple[int, bytes]]:
         with _translated():
@@ -96,7 +145,7 @@ class SqliteLedgerReader:
                 yield int(size), bytes(note)
 
     def subject_key(self, key_id: int) -> SubjectKey | None:
-        if not self._has_values():
+        if not self._has("subject_keys"):
             return None
         with _translated():
             found = self._db.execute(
@@ -104,10 +153,10 @@ class SqliteLedgerReader:
             ).fetchone()
         return None if found is None else SubjectKey(*found)
 
-    def _has_values(self) -> bool:
+    def _has(self, table: str) -> bool:
         with _translated():
             found = self._db.execute(
-                "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'subject_keys'"
+                "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)
             ).fetchone()
         return found is not None
 
@@ -128,6 +177,8 @@ class SqliteLedgerStore(SqliteLedgerReader):
         self._opened = False
         self._lock = -1
         self._file = (0, 0)
+        self._tail: Tail | None = None
+        self._unmoved: list[Row] = []
 
     def open(self) -> None:
         with _translated():
@@ -173,9 +224,25 @@ class SqliteLedgerStore(SqliteLedgerReader):
             db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
             raise LedgerBroken(f"{self.path.name} has the unknown format {version}")
+        self._open_tail()
+
+    def _open_tail(self) -> None:
+        """Move what the last writer left, then begin anew in the same file."""
+        self._db.execute(_TAIL)
+        name, path = self._tail_name(), self._beside(".tail")
+        if name:
+            self._unmoved = self._in_tail()
+            self._commit((), None)
+            self._tail = Tail.open(path)
+            return
+        name = uuid4().hex
+        self._tail = Tail.create(path, name)
+        self._db.execute("INSERT OR REPLACE INTO tail VALUES (1, ?)", (name,))
 
     def _must_be_the_same(self) -> None:
         """A file that was removed goes on taking entries, and keeps none of them."""
+        if self._tail is not None and not self._tail.same_file():
+            raise LedgerBroken(_TAIL_GONE.format(self.path.name))
         if self._identity() != self._file:
             raise StoreFailed(f"{self.path.name} was replaced while it was written")
 
@@ -187,29 +254,41 @@ class SqliteLedgerStore(SqliteLedgerReader):
         return self.path.with_name(self.path.name + suffix)
 
     def append(self, row: Row, keys: Sequence[SubjectKey], open_state: OpenState | None) -> None:
-        execute = self._db.execute
         with _translated():
             self._must_be_the_same()
-            try:
-                execute("BEGIN IMMEDIATE")
-                for key in keys:
-                    execute(
-                        "INSERT INTO subject_keys VALUES (?, ?, ?)",
-                        (key.id, key.subject, key.wrapped),
-                    )
-                if open_state is not None:
-                    execute(
-                        "INSERT OR REPLACE INTO open_state VALUES (1, ?, ?)",
-                        (open_state.size, open_state.packed),
-                    )
+            tail = self._tail
+            if tail is not None and not keys and open_state is None and tail.fits(row):
+                tail.append(row)
+                self._unmoved.append(row)
+            else:
+                self._unmoved.append(row)
+                self._commit(keys, open_state)
+
+    def _commit(self, keys: Sequence[SubjectKey], open_state: OpenState | None) -> None:
+        """Everything that is not in SQLite yet, in one transaction; then the tail is empty."""
+        execute = self._db.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            for key in keys:
                 execute(
-                    "INSERT INTO batches VALUES (?, ?, ?, ?, ?)",
-                    (row.first, row.count, row.leaves, row.sealed, row.frontier),
+                    "INSERT INTO subject_keys VALUES (?, ?, ?)", (key.id, key.subject, key.wrapped)
                 )
-                execute("COMMIT")
-            except sqlite3.Error:
-                self._roll_back()
-                raise
+            if open_state is not None:
+                execute(
+                    "INSERT OR REPLACE INTO open_state VALUES (1, ?, ?)",
+                    (open_state.size, open_state.packed),
+                )
+            self._db.executemany(
+                _INSERT,
+                [(r.first, r.count, r.leaves, r.sealed, r.frontier) for r in self._unmoved],
+            )
+            execute("COMMIT")
+        except sqlite3.Error:
+            self._roll_back()
+            raise
+        self._unmoved.clear()
+        if self._tail is not None:
+            self._tail.rewind()
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
@@ -260,11 +339,31 @@ class SqliteLedgerStore(SqliteLedgerReader):
     def close(self) -> None:
         if self._opened:
             self._opened = False
+            with contextlib.suppress(sqlite3.Error, OSError):
+                self._end_tail()
             with contextlib.suppress(sqlite3.Error):
                 self._db.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _end_tail(self) -> None:
+        """Move what is left; a ledger that was closed well is one file.  If that fails, the tail
+        stays, and the next to open the ledger moves it."""
+        tail, self._tail = self._tail, None
+        left, self._unmoved = self._unmoved, []
+        if tail is None:
+            return
+        tail.close()
+        if not tail.same_file() or self._identity() != self._file:
+            return
+        with contextlib.suppress(LedgerBroken):
+            self._unmoved = self._in_tail()
+        if len(self._unmoved) < len(left):
+            return
+        self._commit((), None)
+        self._db.execute("DELETE FROM tail")
+        tail.path.unlink()
 
 
 def export_ledger(source: Path, target: Path) -> int:
