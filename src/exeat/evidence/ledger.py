@@ -28,6 +28,9 @@ REFUSED: Final = -1
 UNSETTLED_MAX: Final = 100_000
 OUTCOME_GATHER_S: Final = 0.005
 """An outcome that nobody waits for shares the next decision's commit, but waits no longer than this."""
+GATHER_TURNS_MAX: Final = 8
+GATHER_MAX: Final = 32
+"""A decision waits for others only while each turn of the loop brings more, and no longer than this."""
 Recorded = Callable[[Receipt | LedgerUnavailable], None]
 _RETRY: Final = "Nothing was done. It retries by itself; free disk space or repair the cause."
 
@@ -58,6 +61,7 @@ class Ledger:
         self._gathering = Batch(0)
         self._flying: Batch | None = None
         self._scheduled = self._started = self._closing = False
+        self._seen = self._passes = 0
         self._gather: asyncio.TimerHandle | None = None
         self._fault: LedgerUnavailable | None = LedgerUnavailable("the ledger is not open")
         self._room = Room.ENOUGH
@@ -286,7 +290,19 @@ class Ledger:
         """Somebody waits: commit as soon as this turn of the loop has brought what it brings."""
         if not self._scheduled and self._flying is None:
             self._scheduled = True
-            self._loop.call_soon(self._flush)
+            self._seen = self._passes = 0
+            self._loop.call_soon(self._when_quiet)
+
+    def _when_quiet(self) -> None:
+        """Commit once a turn of the loop brought no further decision: one flush of the disk serves
+        all that arrived together, and under load a commit costs less per call."""
+        waiting = len(self._gathering.waiting)
+        self._passes += 1
+        if self._seen < waiting < GATHER_MAX and self._passes < GATHER_TURNS_MAX:
+            self._seen = waiting
+            self._loop.call_soon(self._when_quiet)
+        else:
+            self._flush()
 
     def _later(self) -> None:
         """Nobody waits: ride with the next decision, or go alone after OUTCOME_GATHER_S."""
@@ -333,8 +349,10 @@ class Ledger:
         first, hashes = batch.first, batch.hashes
         for index, subject in batch.permits:
             self._open[index] = OpenDecision(index, hashes[index - first], subject)
-        if self._gathering.waiting or self._gathering.checkpoint or self._drained is not None:
+        if self._gathering.checkpoint or self._drained is not None:
             self._flush()
+        elif self._gathering.waiting:
+            self._soon()
         elif self._gathering.leaves:
             self._later()
         for done, receipt in batch.receipts():

@@ -217,7 +217,7 @@ class HttpCall:
         if deliver(sink, message, self._expected):
             sending, self._sending = self._sending, None
             if sending is not None:
-                sending.cancel()
+                sending.let_end()
 
 
 def _same_id(raw: bytes, expected: RequestId) -> bool:

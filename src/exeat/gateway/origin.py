@@ -24,6 +24,9 @@ from exeat.gateway.http1 import (
 IDLE_MAX_S: Final = 3.0
 """Below the keep-alive time of common servers (uvicorn: 5 s), so that none closes under a request."""
 IDLE_CONNECTIONS_MAX: Final = 256
+ENDING_MAX_S: Final = 1.0
+ENDING_MAX_BYTES: Final = 4096
+"""How long, and with how much more, an event stream may end after its answer; else it is cut."""
 INTERIM_MAX: Final = 32
 """Interim answers (100, 103) in one piece before the answer itself."""
 
@@ -104,6 +107,11 @@ class Sending(Protocol):
         """Cut it: nothing more reaches the sink."""
         ...
 
+    def let_end(self) -> None:
+        """The sink has what it wanted, and hears nothing more; the connection serves again if the
+        response ends in good time."""
+        ...
+
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
@@ -143,6 +151,10 @@ class _Opening:
             self._connection.cancel()
         elif self.task is not None:
             self.task.cancel()
+
+    def let_end(self) -> None:
+        if self._connection is not None:
+            self._connection.let_end()
 
     def pause(self) -> None:
         if self._connection is not None:
@@ -298,6 +310,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = None
         self.abort()
 
+    def let_end(self) -> None:
+        if self._sink is not None:
+            self.resume()
+            self._sink = _Ending(self, self._origin.loop)
+
     def pause(self) -> None:
         if self.open and self._transport is not None and not self._paused:
             self._paused = True
@@ -307,3 +324,26 @@ class UpstreamConnection(asyncio.Protocol):
         if self.open and self._transport is not None and self._paused:
             self._paused = False
             self._transport.resume_reading()
+
+
+class _Ending:
+    """Sink of a response whose answer was read: what little may follow is dropped (GW-13)."""
+
+    def __init__(self, connection: UpstreamConnection, loop: asyncio.AbstractEventLoop) -> None:
+        self._connection = connection
+        self._left = ENDING_MAX_BYTES
+        self._timer = loop.call_later(ENDING_MAX_S, connection.cancel)
+
+    def response_head(self, head: ResponseHead) -> None: ...
+
+    def response_data(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            self._timer.cancel()
+            self._connection.cancel()
+
+    def response_end(self) -> None:
+        self._timer.cancel()
+
+    def response_failed(self, reason: str, *, sent: bool) -> None:
+        self._timer.cancel()

@@ -264,6 +264,50 @@ async def test_two_answers_in_one_stream_are_one(world: World) -> None:
     assert world.ledger.ended == [("ok", "")]
 
 
+def stream(*pieces: bytes) -> bytes:
+    start = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    return start + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+
+
+@requirement("GW-13")
+async def test_a_stream_that_ends_after_its_answer_leaves_a_clean_connection(world: World) -> None:
+    ending = asyncio.Event()
+    answer = stream(b"data: %b\n\n" % _OK.encode())
+
+    async def late(seen: Seen) -> None:
+        seen.writer.write(answer)
+        await ending.wait()
+        seen.writer.write(b"3\r\n: x\r\n0\r\n\r\n")
+
+    world.upstream.script = late
+    assert "result" in (await world.ask(world.tool())).json
+    used = world.upstream.calls[-1].connection
+    ending.set()
+    (origin,) = [server.origin for server in world.upstreams.servers.values() if server.origin]
+    await until(lambda: len(origin._idle) > 0)
+    world.upstream.script = raw(answer + b"0\r\n\r\n")
+    assert "result" in (await world.ask(world.tool())).json
+    assert world.upstream.calls[-1].connection == used
+
+
+@requirement("GW-13", "GW-9")
+async def test_a_stream_that_goes_on_after_its_answer_is_cut(world: World) -> None:
+    more = b": %b\n" % (b"x" * 5000)
+    world.upstream.script = raw(stream(b"data: %b\n\n" % _OK.encode(), more))
+    assert "result" in (await world.ask(world.tool())).json
+    await until(lambda: world.upstream.calls[0].connection in world.upstream.lost)
+
+
+@requirement("GW-13", "GW-9")
+async def test_a_stream_that_never_ends_after_its_answer_is_cut(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exeat.gateway.origin.ENDING_MAX_S", 0.01)
+    world.upstream.script = raw(stream(b"data: %b\n\n" % _OK.encode()))
+    assert "result" in (await world.ask(world.tool())).json
+    await until(lambda: world.upstream.calls[0].connection in world.upstream.lost)
+
+
 @requirement("GW-9")
 @pytest.mark.parametrize("request_id", [1, "a-string"])
 async def test_a_large_result_streams_in_bounded_memory(world: World, request_id: object) -> None:
