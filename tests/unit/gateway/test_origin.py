@@ -265,7 +265,9 @@ async def test_two_answers_in_one_stream_are_one(world: World) -> None:
 
 
 def stream(*pieces: bytes) -> bytes:
-    start = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    start = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
     return start + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
