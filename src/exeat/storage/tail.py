@@ -16,7 +16,7 @@ from zlib import crc32
 
 from exeat.evidence.store import LedgerBroken, Row, StoreFailed
 
-TAIL_BYTES: Final = 4 * 1024 * 1024
+TAIL_BYTES: Final = 1024 * 1024
 _ID_BYTES: Final = 32
 _MAGIC: Final = b"exeat tail 1\n\0\0\0"
 _START: Final = len(_MAGIC) + _ID_BYTES
