@@ -186,8 +186,21 @@ class Seen:
         message = {"jsonrpc": "2.0", "id": self.message["id"], "error": error}
         self.reply(json.dumps(message).encode())
 
+    def accept(self) -> None:
+        """202: to a notification, or to an answer to a question."""
+        self.writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
+
+    def stream(self, *messages: str) -> None:
+        """The beginning of an event stream; more may be written behind it."""
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+        self.writer.write(head + sse(*messages))
+
     def cut(self) -> None:
         self.writer.transport.abort()
+
+
+def sse(*messages: str) -> bytes:
+    return "".join(f"data: {message}\n\n" for message in messages).encode()
 
 
 Script = Callable[[Seen], Awaitable[None]]
@@ -259,7 +272,7 @@ class Upstream:
             about = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}}
             seen.result({**about, "serverInfo": {"name": "s", "version": "1"}})
         elif method == "notifications/initialized":
-            seen.writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
+            seen.accept()
         elif method == "tools/list":
             seen.result({"tools": self.tools, "resultType": "complete"})
         else:
