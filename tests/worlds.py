@@ -36,6 +36,7 @@ from exeat.core.request import AccessRequest
 from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt
 from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
+from exeat.gateway.inbound import encode_header
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.ports import Durable
 from exeat.gateway.settings import GatewaySettings
@@ -470,7 +471,7 @@ class World:
         head = {"mcp-protocol-version": VERSION, "mcp-method": method, **(fields or {})}
         named = params.get("name", params.get("uri"))
         if isinstance(named, str):
-            head["mcp-name"] = named
+            head["mcp-name"] = encode_header(named)
         return self.raw(message, head, key)
 
     def tool(self, name: str = "add", arguments: Any = None, **rest: Any) -> bytes:

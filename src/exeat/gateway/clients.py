@@ -95,10 +95,6 @@ class Clients:
     def handshake(
         self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
     ) -> Exchange | None:
-        if server is not None and self._front.router.one(server) is None:
-            body = error_body(answers.DENIED, f"There is no server {server} behind this gateway")
-            answer.final(error_message(request.id, body))
-            return None
         refused = self._may_not_act(caller, server)
         if refused is not None:
             self._refuse_handshake(answer, request, *refused)
@@ -113,8 +109,7 @@ class Clients:
     ) -> tuple[AccessRequest, Decision] | None:
         """No process is started and no session opened for an agent that can do nothing."""
         router = self._front.router
-        one = router.one(server) if server is not None else None
-        found = router.servers(caller)[:1] if one is None else [one]
+        found = router.servers(caller)[:1] if server is None else [router.named(server)]
         now = self._front.clock()
         for facts, _ in found:
             access = AccessRequest(

@@ -217,25 +217,19 @@ class Front:
             return self.clients.local(answer, request, caller, session)
         route = self.router.route(request, caller, server, session)
         if route is None:
-            self._unroutable(answer, request, caller, server)
+            self._unroutable(answer, request)
             return None
         return self._act(answer, head, request, route)
 
-    def _unroutable(
-        self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
-    ) -> None:
-        """No such server, or a name that no server of the aggregate has: nothing to decide upon."""
+    def _unroutable(self, answer: ClientAnswer, request: Request) -> None:
+        """A name that could be no server's of the aggregate: nothing to decide upon."""
         self.pipeline.ledger.count("unroutable", {"method": request.method[:64]})
-        if server is None and request.method in CLIENT_METHODS[request.era]:
-            answer.final(
-                answers.unknown(request.id, request.method, request.target),
-                error_code=0 if request.method == "tools/call" else answers.UNKNOWN_TOOL,
-            )
-        else:
-            answer.final(
-                answers.unknown(request.id, request.method, ""),
-                error_code=answers.METHOD_NOT_FOUND,
-            )
+        method, target, code = request.method, request.target, answers.UNKNOWN_TOOL
+        if method not in CLIENT_METHODS[request.era]:
+            target, code = "", answers.METHOD_NOT_FOUND
+        elif method == "tools/call":
+            code = 0
+        answer.final(answers.unknown(request.id, method, target), error_code=code)
 
     def _act(
         self, answer: ClientAnswer, head: RequestHead, request: Request, route: Route

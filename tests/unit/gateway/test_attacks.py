@@ -1,16 +1,20 @@
 """What an attacker once found, kept shut."""
 
 import json
+import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from requirements import requirement
-from worlds import Seen, World, definition, until
+from worlds import UP, Answer, Seen, World, definition, until
 
-from exeat.core.facts import Lifecycle
+from exeat.core.facts import Lifecycle, tool_action
+from exeat.core.ids import AgentId, ServerId
 from exeat.gateway.http1 import parse_request_head
 from exeat.gateway.inbound import Request, read_post
+from exeat.gateway.pipeline import DENIALS_MAX
 from exeat.gateway.routes import fits
 from exeat.policy.canonical import NotCanonical, uri
 
@@ -159,3 +163,95 @@ async def test_completion_tells_no_hidden_prompt_from_an_unknown_one(
         assert "error" in hidden.json
         assert world.upstream.calls == []
         assert "result" in (await complete("open")).json
+
+
+# ---- servers outside of the scope
+
+
+def add_server(world: World, name: str, *, active: bool) -> None:
+    """A server with a reviewed tool ``add`` that is in nobody's scope."""
+    server, snapshot = ServerId(name), world.state.view.snapshot
+    snapshot.servers[server] = replace(snapshot.servers[UP], id=server, active=active)
+    action = tool_action(server, "add")
+    tool = snapshot.tools[tool_action(UP, "add")]
+    snapshot.tools[action] = replace(tool, server=server, action=action)
+    world.upstreams.follow({UP: world.spec, server: replace(world.spec, id=server)})
+
+
+def alike(answer: Answer, server: str) -> tuple[Any, ...]:
+    """All that a client can see, but for the name and the decision's number."""
+    fields = {name: value for name, value in answer.fields.items() if name != "date"}
+    text = answer.body.decode().replace(server, "SERVER")
+    return answer.status, fields, re.sub(r"\bd[0-9]+\b", "DECISION", text)
+
+
+_TO_A_SERVER: list[tuple[str, dict[str, Any]]] = [
+    ("tools/call", {"name": "add", "arguments": {}}),
+    ("tools/call", {"name": "add", "arguments": {}, "requestState": "exs1.x"}),
+    ("tools/call", {"name": "absent", "arguments": {"deep": {"a": [1]}}}),
+    ("tools/list", {}),
+    ("prompts/get", {"name": "p"}),
+    ("resources/read", {"uri": "x://y"}),
+    ("completion/complete", {"ref": {"type": "ref/prompt", "name": "p"}, "argument": {}}),
+    ("subscriptions/listen", {}),
+    ("server/discover", {}),
+    ("no/such", {}),
+]
+
+
+@requirement("GW-8", "REG-9")
+@pytest.mark.parametrize("active", [True, False])
+@pytest.mark.parametrize(("method", "params"), _TO_A_SERVER)
+async def test_a_server_outside_of_the_scope_is_like_none(
+    world: World, method: str, params: dict[str, Any], active: bool
+) -> None:
+    add_server(world, "other", active=active)
+    for agent in ({}, {"lifecycle": Lifecycle.SUSPENDED}):
+        for lifecycle in agent.values():
+            world.state.view.snapshot.agents[AgentId("bot")] = world.view(
+                lifecycle=lifecycle
+            ).snapshot.agents[AgentId("bot")]
+        seen = []
+        for server in ("other", "ghost"):
+            raw = world.modern(method, dict(params))
+            answer = await world.ask(raw.replace(b"/mcp/up", f"/mcp/{server}".encode()))
+            assert "error" in answer.json or answer.json["result"]["isError"]
+            seen.append(alike(answer, server))
+        assert seen[0] == seen[1]
+    assert world.upstream.seen == []
+
+
+@requirement("GW-8", "REG-9")
+@pytest.mark.parametrize("legacy_client", [False, True])
+async def test_a_prefix_outside_of_the_scope_is_like_none(
+    world: World, legacy_client: bool
+) -> None:
+    """Also at the cap of denials: attempts at either are decided, recorded and counted alike."""
+    add_server(world, "other", active=True)
+    opening = world.old("initialize", {"protocolVersion": "2025-11-25"}, "")
+    opened = await world.ask(opening.replace(b"/mcp/up", b"/mcp"))
+    session = opened.fields["mcp-session-id"]
+
+    async def call(server: str) -> tuple[Any, ...]:
+        name = f"{server}__add"
+        old = world.old("tools/call", {"name": name}, session)
+        raw = old if legacy_client else world.tool(name)
+        return alike(await world.ask(raw.replace(b"/mcp/up", b"/mcp")), server)
+
+    assert await call("other") == await call("ghost")
+    assert "Unknown tool: SERVER__add" in (await call("ghost"))[2]
+    recorded = [(r.server.id, str(d.reason)) for r, d in world.ledger.decisions[-3:]]
+    assert recorded == [(s, "out_of_scope") for s in ("other", "ghost", "ghost")]
+    for number in range(DENIALS_MAX):
+        await call(("ghost", "other")[number % 2])
+    assert await call("other") == await call("ghost")
+    assert "denials_capped" in (await call("ghost"))[2]
+    assert world.upstream.seen == []
+
+
+@requirement("GW-2")
+@pytest.mark.parametrize("name", ["a/b__c", "UP__add", "__add", "up__", "up", "-__x", "é__add"])
+async def test_what_can_be_no_servers_name_names_none(world: World, name: str) -> None:
+    answer = await world.ask(world.tool(name).replace(b"/mcp/up", b"/mcp"))
+    assert answer.error["message"] == f"Unknown tool: {name}"
+    assert world.ledger.decisions == []
