@@ -24,6 +24,7 @@ from exeat.gateway.wire import (
     encode,
     error_body,
     error_message,
+    imitates_result_type,
     needs_strict_reading,
     peek,
     result_message,
@@ -176,7 +177,7 @@ class Call:
         link = self._link
         modern = link is not None and link.era is Era.MODERN
         if modern and needs_strict_reading(result):
-            value = self._strictly(result)
+            value = self._read_result(result)
             kind = value.get("resultType", "complete")
             if kind == "input_required" and self.request.method in RETRYABLE_WITH_INPUT:
                 enforced = self._enforced
@@ -205,9 +206,15 @@ class Call:
             raise Nonsense("a result that is not an object")
         return value
 
+    def _read_result(self, result: bytes) -> dict[str, Any]:
+        value = self._strictly(result)
+        if any(imitates_result_type(name) for name in value):
+            raise Nonsense("a member that only looks like resultType")
+        return value
+
     def _across(self, result: bytes, *, to_modern: bool) -> bytes:
         """GW-4: members that only one era knows."""
-        value = self._strictly(result)
+        value = self._read_result(result)
         if to_modern:
             value["resultType"] = "complete"
             if self.request.method == "resources/read":

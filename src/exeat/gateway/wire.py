@@ -70,12 +70,17 @@ def peek(result: bytes) -> ResultPeek:
 
 
 def needs_strict_reading(result: bytes) -> bool:
-    """True unless the result plainly is complete: a ``resultType`` that is repeated, or not exactly
-    ``"complete"``, or any escape that could spell the member's name, asks for the strict parser."""
-    mentions = result.count(b"esultType")
+    """True unless the result plainly is complete: a ``resultType`` that is repeated, in other letters,
+    or not exactly ``"complete"``, or any escape that could spell the name, asks for the strict parser."""
+    mentions = result.lower().count(b"ulttype")  # behind the s, which has a long form
     if mentions and (mentions > 1 or b'"resultType":"complete"' not in result):
         return True
     return b"\\" in result and b"\\u" in result
+
+
+def imitates_result_type(name: str) -> bool:
+    """Whether a reader that does not mind the case of names (Go's, for one) takes it for ``resultType``."""
+    return name != "resultType" and name.casefold() == "resulttype"
 
 
 def result_message(request_id: RequestId, result: bytes) -> bytes:

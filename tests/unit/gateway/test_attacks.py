@@ -12,6 +12,7 @@ from worlds import UP, Answer, Seen, World, definition, until
 
 from exeat.core.facts import Lifecycle, tool_action
 from exeat.core.ids import AgentId, ServerId
+from exeat.core.limits import RESULT_BUFFER_BYTES
 from exeat.gateway.http1 import parse_request_head
 from exeat.gateway.inbound import Request, read_post
 from exeat.gateway.pipeline import DENIALS_MAX
@@ -163,6 +164,31 @@ async def test_completion_tells_no_hidden_prompt_from_an_unknown_one(
         assert "error" in hidden.json
         assert world.upstream.calls == []
         assert "result" in (await complete("open")).json
+
+
+@requirement("GW-2", "GW-7")
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(
+    "name", ["ResultType", "resulttype", "re\u017fultType", "result\\u0074ype"]
+)
+async def test_no_other_spelling_of_the_result_type_reaches_a_modern_client(
+    name: str, large: bool, legacy: bool
+) -> None:
+    """A client that does not mind case would put a question that nobody decided upon."""
+    pad = "x" * (RESULT_BUFFER_BYTES + 1) if large else ""
+
+    async def disguised(seen: Seen) -> None:
+        members = f'"{name}":"input_required","resultType":"complete","pad":"{pad}","content":[]'
+        text = f'{{"jsonrpc":"2.0","id":{json.dumps(seen.message["id"])},"result":{{{members}}}}}'
+        seen.reply(text.encode())
+
+    async with World(legacy=legacy) as world:
+        world.upstream.script = disguised
+        answer = await world.ask(world.tool())
+        assert answer.error["code"] == -31502
+        assert b"input_required" not in answer.body
+        assert world.ledger.ended == [("unknown", "upstream_failed")]
 
 
 # ---- servers outside of the scope
