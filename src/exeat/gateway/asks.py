@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 from exeat.core.errors import UpstreamFailed
 from exeat.core.ids import ActionId
 from exeat.core.request import AccessRequest
-from exeat.core.strictjson import MalformedJson, parse
+from exeat.core.strictjson import parse
 from exeat.gateway import answers
 from exeat.gateway.inbound import METHOD_NOT_FOUND, RequestId, Response
 from exeat.gateway.link import Link
-from exeat.gateway.methods import SERVER_METHODS, Era
+from exeat.gateway.methods import CANCELLED, SERVER_METHODS, Era
 from exeat.gateway.pipeline import Enforced
 from exeat.gateway.sealing import binding
 from exeat.gateway.sessions import PENDING_MAX, Asked, ClientSession
@@ -22,6 +22,7 @@ from exeat.gateway.wire import (
     encode,
     error_body,
     error_message,
+    params_of,
     request_message,
     result_message,
 )
@@ -72,11 +73,8 @@ class Asks:
             text = f"{method[:64]} is not available through this gateway for this client"
             link.reply(request_id, error_message(request_id, error_body(METHOD_NOT_FOUND, text)))
             return
-        try:
-            params = parse(raw)
-        except MalformedJson:
-            params = None
-        if not isinstance(params, dict) or len(session.asked) >= PENDING_MAX:
+        params = params_of(raw)
+        if params is None or len(session.asked) >= PENDING_MAX:
             link.reply(request_id, error_message(request_id, error_body(-32602, "Invalid params")))
             return
         meta = params.pop("_meta", None)
@@ -88,7 +86,7 @@ class Asks:
                 self._refuse(link, request_id, enforced)
                 return
             mine = session.ask_id()
-            session.asked[mine] = Asked(link, request_id, enforced)
+            session.asked[mine] = Asked(link, request_id, enforced, call.answer)
             token = meta.get("progressToken") if isinstance(meta, dict) else None
             sent = {**params, "_meta": {"progressToken": token}} if token is not None else params
             call.answer.event(request_message(mine, method, sent))
@@ -141,6 +139,19 @@ class Asks:
             pipeline.outcome(enforced, "ok", digest=digest, size=len(body))
 
         pipeline.submit(access, run, asked.link.isolation, then)
+
+    def withdrawn(self, session: ClientSession | None, link: Link, raw: bytes) -> None:
+        """A server takes its own question back, and the client is told under the id that it knows.  Ids of
+        others, of this client or of another server, mean nothing in a server's mouth."""
+        named = (params_of(raw) or {}).get("requestId")
+        pending = session.asked if session is not None else {}
+        for mine, asked in pending.items():
+            if asked.link is link and asked.id == named and type(asked.id) is type(named):
+                del pending[mine]
+                asked.answer.notification(CANCELLED, encode({"requestId": mine}))
+                self._front.pipeline.outcome(asked.enforced, "cancelled", cause="withdrawn")
+                return
+        self._front.pipeline.ledger.count("server_cancelled_unknown", None)
 
     # ---- modern: input_required
 

@@ -12,6 +12,7 @@ from exeat.gateway.answer import ClientAnswer
 from exeat.gateway.inbound import Request, RequestId
 from exeat.gateway.link import Handle, Link
 from exeat.gateway.methods import (
+    CANCELLED,
     RETRYABLE_WITH_INPUT,
     SERVER_NOTIFICATIONS,
     Era,
@@ -26,6 +27,7 @@ from exeat.gateway.wire import (
     error_message,
     imitates_result_type,
     needs_strict_reading,
+    params_of,
     peek,
     result_message,
 )
@@ -146,10 +148,22 @@ class Call:
     def link_notification(self, method: str, params: bytes) -> None:
         if method == "notifications/tools/list_changed":
             self.route.upstream.said_changed()
-        if method in SERVER_NOTIFICATIONS:
+        if method == CANCELLED:
+            self._cancelled(params)
+        elif method in SERVER_NOTIFICATIONS:
             self.answer.notification(method, params)
         else:
             self._front.pipeline.ledger.count("server_notification_unknown", None)
+
+    def _cancelled(self, params: bytes) -> None:
+        """A modern server may end this very request; a legacy one, a question of its own."""
+        link = self._link
+        if link is not None and link.era is Era.LEGACY:
+            self._front.asks.withdrawn(self.route.session, link, params)
+            return
+        named = (params_of(params) or {}).get("requestId")
+        if named == self.request.id and type(named) is type(self.request.id):
+            self.answer.notification(CANCELLED, encode({"requestId": named}))
 
     def link_request(self, request_id: RequestId, method: str, params: bytes) -> None:
         if self._link is not None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from exeat.core.strictjson import MalformedJson, parse
 from exeat.gateway.inbound import RequestId, valid_id
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
@@ -59,6 +60,15 @@ def read_incoming(data: bytes) -> Incoming:
     elif message.id is not msgspec.UNSET and not valid_id(message.id):
         raise Nonsense("a request with a malformed id")
     return message
+
+
+def params_of(raw: bytes) -> dict[str, Any] | None:
+    """Parameters that the gateway itself reads, strictly; None if they are no object."""
+    try:
+        value = parse(raw)
+    except MalformedJson:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def peek(result: bytes) -> ResultPeek:

@@ -1,5 +1,6 @@
 """What an attacker once found, kept shut."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from requirements import requirement
-from worlds import UP, Answer, Seen, World, definition, until
+from worlds import UP, Answer, Seen, World, definition, sse, until
 
 from exeat.core.facts import Lifecycle, tool_action
 from exeat.core.ids import AgentId, ServerId
@@ -108,6 +109,67 @@ async def test_the_answer_to_a_question_is_decided_on_what_is_true_when_it_comes
     asked, answered = world.ledger.decisions[-2:]
     assert (asked[1].permitted, answered[1].permitted) == (True, False)
     assert answered[0].arguments == {"exeat/answer": {"secret": 42}}
+
+
+def _cancelled(named: object) -> str:
+    note = {"method": "notifications/cancelled", "params": {"requestId": named, "reason": "x"}}
+    return json.dumps({"jsonrpc": "2.0", **note})
+
+
+@requirement("GW-7", "GW-9")
+@pytest.mark.parametrize("standing", [False, True])
+async def test_a_server_takes_back_its_own_question_and_no_others(standing: bool) -> None:
+    """Ids are the server's own in its mouth; the client hears of the one that it was given."""
+    streams: list[Seen] = []
+
+    async def script(seen: Seen) -> None:
+        if seen.message is None or seen.method == "tools/call":
+            streams.append(seen)
+            seen.stream()
+        else:
+            seen.accept()
+
+    async with World(legacy=True) as world:
+        session = await world.session(capabilities={"roots": {}})
+        world.upstream.script = script
+        async with asyncio.timeout(10), world.connect() as client, world.connect() as other:
+            other.write(
+                b"GET /mcp/up HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer bot\r\n"
+                b"Accept: text/event-stream\r\nMcp-Session-Id: %b\r\n\r\n" % session.encode()
+            )
+            await until(lambda: len(streams) == 1)
+            client.write(world.old("tools/call", {"name": "add"}, session, id="exeat-1"))
+            await until(lambda: len(streams) == 2)
+            ask = {"jsonrpc": "2.0", "id": 1, "method": "roots/list", "params": {}}
+            streams[1].writer.write(sse(json.dumps(ask)))
+            await client.head()
+            assert b'"id":"exeat-1"' in await client.chunk()
+            says = streams[0 if standing else 1].writer
+            says.write(sse(*map(_cancelled, ("exeat-1", "1", 2, None, [1], True))))
+            await until(lambda: world.ledger.counts.get("server_cancelled_unknown") == 6)
+            assert world.ledger.ended == []
+            says.write(sse(_cancelled(1)))
+            told = await client.chunk()
+            assert b'"params":{"requestId":"exeat-1"}' in told
+            await until(lambda: world.ledger.ended == [("cancelled", "withdrawn")])
+            reply = {"jsonrpc": "2.0", "id": "exeat-1", "result": {"roots": []}}
+            head = {"mcp-session-id": session, "mcp-protocol-version": "2025-11-25"}
+            await world.ask(world.raw(reply, head))
+            assert world.ledger.counts["answer_unasked"] == 1
+
+
+@requirement("GW-7")
+async def test_a_modern_server_cancels_nothing_but_the_request_that_it_answers(
+    world: World,
+) -> None:
+    async def talk(seen: Seen) -> None:
+        result = {"jsonrpc": "2.0", "id": 7, "result": {"content": [], "resultType": "complete"}}
+        notes = (_cancelled("7"), _cancelled(8), _cancelled(7))
+        seen.reply(sse(*notes, json.dumps(result)), "text/event-stream")
+
+    world.upstream.script = talk
+    note, _ = (await world.ask(world.tool(id=7))).events
+    assert note["params"] == {"requestId": 7}
 
 
 @requirement("GW-13", "REG-4")
