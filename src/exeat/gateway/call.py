@@ -33,6 +33,7 @@ from exeat.gateway.wire import (
 )
 
 if TYPE_CHECKING:
+    from exeat.gateway.asks import Given
     from exeat.gateway.front import Front
     from exeat.gateway.routes import Route
 
@@ -43,8 +44,8 @@ class Call:
     """``Exchange`` to the edge, ``MessageSink`` to the link."""
 
     __slots__ = (
-        "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer", "given_up",
-        "reason", "request", "route", "ruled", "started", "unlimited",
+        "_answered", "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer",
+        "given", "given_up", "reason", "request", "route", "ruled", "started", "unlimited",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,9 @@ class Call:
         self.given_up = ""
         """Why it is not to be sent any more; empty while it is."""
         self.ruled: Decision | None = None
+        self.given: list[Given] = []
+        """The client's answers to questions of an earlier round; they leave with the call."""
+        self._answered: list[Enforced] = []
         self._enforced: Enforced | None = None
         self._link: Link | None = None
         self._handle: Handle | None = None
@@ -77,6 +81,18 @@ class Call:
     def submit(self, link: Link) -> None:
         self._link = link
         self._front.calls.add(self)
+        if self.given and link.usable:
+            self._front.asks.decide_answers(self, self._with_answers)
+        else:
+            self._decide(link)
+
+    def _with_answers(self, answered: list[Enforced]) -> None:
+        if self._link is not None:
+            self._answered = answered
+            self.access = self._front.router.seen(self.access, self.route)  # that took a while
+            self._decide(self._link)
+
+    def _decide(self, link: Link) -> None:
         self._front.pipeline.submit(
             self.access, self.route.run, link.isolation, self._recorded, self.ruled, self._beside()
         )
@@ -90,29 +106,37 @@ class Call:
 
     def _recorded(self, enforced: Enforced) -> None:
         self._enforced = enforced
+        sent = False
         if not enforced.permitted:
             self._end()
             self._refuse(enforced)
-            return
-        if self.given_up:
+        elif self.given_up:
             self._end()
             self._front.pipeline.outcome(enforced, "failed", cause=self.given_up)
-            return
-        self._send(enforced)
+        else:
+            sent = self._send(enforced)
+        for answer in self._answered:
+            if sent:
+                self._front.pipeline.outcome(answer, "ok", cause="answered")
+            else:
+                self._front.pipeline.outcome(answer, "failed", cause="not_sent")
 
-    def _send(self, enforced: Enforced) -> None:
+    def _send(self, enforced: Enforced) -> bool:
+        """False if nothing left."""
         link = self._link
         if link is None or not link.usable or self.route.upstream.closed:
             self.link_failed(self.reason or "is not running", sent=False)
-            return
+            return False
         outbound = translate(self.request, link.era, self.access.target)
         method = self.request.method
         outbound.may_stream = method in RETRYABLE_WITH_INPUT
         if link.era is Era.MODERN and method == "tools/call" and self.access.tool is not None:
             outbound.param_headers = self._front.param_headers(self.access)
         handle = link.call(outbound, self)
-        if self._enforced is not None:
-            self._handle = handle
+        if self._enforced is None:  # the link said at once that it could not
+            return False
+        self._handle = handle
+        return True
 
     def _refuse(self, enforced: Enforced) -> None:
         request = self.request

@@ -37,7 +37,7 @@ from exeat.gateway.methods import CLIENT_METHODS, LIST_KEY, Era
 from exeat.gateway.param_headers import Mirrored, disagreement, mirrored, render
 from exeat.gateway.pipeline import Enforced, Pipeline
 from exeat.gateway.routes import Route, Router
-from exeat.gateway.sealing import StateSealer, binding
+from exeat.gateway.sealing import StateSealer
 from exeat.gateway.sessions import ClientSession, Sessions
 from exeat.gateway.settings import GatewaySettings
 from exeat.gateway.upstreams import Upstreams
@@ -235,9 +235,9 @@ class Front:
         self, answer: ClientAnswer, head: RequestHead, request: Request, route: Route
     ) -> Exchange | None:
         """One action on one server."""
-        wrong = self._unseal(request, route)
-        if wrong:
-            answer.final(error_message(request.id, error_body(-32602, wrong)), error_code=-32602)
+        given = self.asks.reopened(request, route)
+        if isinstance(given, str):
+            answer.final(error_message(request.id, error_body(-32602, given)), error_code=-32602)
             return None
         access = self.router.describe(request, route, self.clock())
         if not self.router.serves(request, route):
@@ -259,6 +259,7 @@ class Front:
             answer.final(answers.unknown(request.id, "prompts/get", route.shown), error_code=-32602)
             return None
         call = Call(self, route, request, access, answer)
+        call.given = given
         if route.session is not None:
             route.session.calls[request.id] = call
         link = self.router.link_now(route)
@@ -286,21 +287,6 @@ class Front:
             return
         call.access = self.router.seen(call.access, route)
         call.submit(made)
-
-    def _unseal(self, request: Request, route: Route) -> str:
-        """A retry's state must be ours, for this call; empty if all is well."""
-        state = request.params.get("requestState")
-        if state is None:
-            return ""
-        bound = binding(
-            route.principal, route.server.id, request.method, route.target, request.params
-        )
-        own = self.sealer.unseal(state, bound, self.clock())
-        if own is None:
-            self.pipeline.ledger.count("request_state_refused", None)
-            return "Invalid requestState: it does not belong to this call, or it has expired"
-        request.params["requestState"] = own
-        return ""
 
     # ---- for calls
 
