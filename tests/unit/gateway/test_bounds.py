@@ -24,11 +24,6 @@ CHUNK = 64 * 1024
 HIGH_WATER_BYTES = 64 * 1024
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
 # ---- the edge: what is pipelined, and what is not read
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,17 +15,6 @@ from exeat.gateway.pipeline import DENIALS_MAX
 
 pytestmark = pytest.mark.anyio
 HIDE = PERMIT_ALL + '@id("hide") forbid(principal, action == Action::"up/secret", resource);'
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with World() as world:
-        yield world
 
 
 async def hang(seen: Seen) -> None:

@@ -2,7 +2,6 @@
 and decided like any action (GW-7)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -28,15 +27,9 @@ _CALLS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with World() as world:
-        world.upstream.script = asks()
-        yield world
+async def world(world: World) -> World:
+    world.upstream.script = asks()
+    return world
 
 
 def asks(state: str | None = None, asked: dict[str, Any] = ASKED) -> Any:
