@@ -325,6 +325,17 @@ async def test_a_prefix_outside_of_the_scope_is_like_none(
     assert world.upstream.seen == []
 
 
+@requirement("GW-8")
+async def test_servers_that_a_client_makes_up_push_nothing_out_of_memory(world: World) -> None:
+    await world.ask(world.tool())
+    kept = set(world.state.view.pdp._routes)
+    for number in range(20):
+        raw = world.modern("prompts/get", {"name": "p"})
+        await world.ask(raw.replace(b"/mcp/up", b"/mcp/ghost-%d" % number))
+    assert len(world.ledger.decisions) == 21
+    assert set(world.state.view.pdp._routes) == kept
+
+
 @requirement("GW-2")
 @pytest.mark.parametrize("name", ["a/b__c", "UP__add", "__add", "up__", "up", "-__x", "é__add"])
 async def test_what_can_be_no_servers_name_names_none(world: World, name: str) -> None:
