@@ -10,7 +10,7 @@ BENCH_ARGS ?=
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
 
-$(READY): pyproject.toml requirements.lock scripts/bootstrap.sh
+$(READY): pyproject.toml requirements.lock scripts/bootstrap.sh scripts/trust.sh
 	@bash scripts/bootstrap.sh
 
 demo: $(READY) ## run the whole story against real MCP servers; checks itself (under a minute)
@@ -39,7 +39,7 @@ docs: .tools/docs/.stamp ## build the documentation into out/site
 
 .tools/docs/.stamp: $(READY) requirements-dev.lock
 	@$(BIN)/python -m venv --clear .tools/docs
-	@$(BIN)/uv pip sync --quiet --python .tools/docs/bin/python --require-hashes requirements-dev.lock
+	@. scripts/trust.sh && $(BIN)/uv pip sync --quiet --python .tools/docs/bin/python --require-hashes requirements-dev.lock
 	@touch $@
 
 fuzz: $(READY) ## the property tests with many more examples

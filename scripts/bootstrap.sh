@@ -35,6 +35,7 @@ if [ "$("$VENV/bin/uv" --version 2>/dev/null | cut -d' ' -f2)" != "$wanted" ]; t
   "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$VENV/uv.txt"
 fi
 
+. scripts/trust.sh
 echo "Installing $(grep -c '^[a-zA-Z0-9].*==' requirements.lock) locked packages"
 "$VENV/bin/uv" pip sync --quiet --python "$VENV/bin/python" --require-hashes requirements.lock
 "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --no-deps --no-build-isolation -e .

@@ -2,6 +2,7 @@
 # Rewrites the two lock files from pyproject.toml.  No registry address is written into them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/trust.sh
 compile() {
   .venv/bin/uv pip compile "$@" --quiet --generate-hashes --universal --python-version 3.11 \
     --no-emit-index-url --no-emit-find-links --no-annotate --no-header

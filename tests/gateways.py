@@ -17,6 +17,7 @@ import httpx2
 from homes import Home
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from worlds import META, VERSION
 
 from exeat.evidence.keys import load_master
 from exeat.evidence.model import DecisionLeaf, OutcomeLeaf
@@ -25,7 +26,8 @@ from exeat.evidence.verify import Report, verify
 from exeat.storage.ledger import SqliteLedgerReader
 
 TESTS = Path(__file__).parent
-MODERN = "2026-07-28"
+MODERN = VERSION
+ACCEPT = "application/json, text/event-stream"
 UP = "import typer; from exeat.cli.up import up; typer.run(up)"
 CALL_S = 15.0
 
@@ -144,15 +146,11 @@ class Wire:
     def ask(self, method: str, params: Mapping[str, Any] | None = None, name: str = "") -> Any:
         """The answer's JSON value.  Raises OSError or HTTPException when the gateway is gone."""
         self._last += 1
-        meta = {
-            "io.modelcontextprotocol/protocolVersion": MODERN,
-            "io.modelcontextprotocol/clientCapabilities": {},
-        }
         body = {"jsonrpc": "2.0", "id": self._last, "method": method}
-        body["params"] = {**(params or {}), "_meta": meta}
+        body["params"] = {**(params or {}), "_meta": META}
         fields = {
             "Content-Type": "application/json",
-            "Accept": "application/json, text/event-stream",
+            "Accept": ACCEPT,
             "Authorization": f"Bearer {self.key}",
             "MCP-Protocol-Version": MODERN,
             "Mcp-Method": method,
@@ -177,7 +175,7 @@ class Wire:
     def legacy(self, message: Mapping[str, Any], session: str = "") -> Any:
         fields = {
             "Content-Type": "application/json",
-            "Accept": "application/json, text/event-stream",
+            "Accept": ACCEPT,
             "Authorization": f"Bearer {self.key}",
             "MCP-Protocol-Version": "2025-11-25",
             **({"Mcp-Session-Id": session} if session else {}),

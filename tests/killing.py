@@ -12,14 +12,11 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateways import ACCEPT, MODERN, Gateway, entries, verified
 from homes import Home
-from running import ACCEPT, META, MODERN, Gateway
+from worlds import META
 
-from exeat.evidence.keys import load_master
 from exeat.evidence.model import DecisionLeaf, OutcomeLeaf
-from exeat.evidence.reader import EvidenceReader
-from exeat.evidence.verify import verify
-from exeat.storage.ledger import SqliteLedgerReader
 
 HERE = Path(__file__).parent
 CLIENTS = 8
@@ -148,11 +145,9 @@ def _load(
 
 def _compare(folder: Path, log: Path, kills: int) -> Tally:
     executed = [int(line) for line in log.read_text().splitlines()] if log.exists() else []
-    path = next((folder / "home" / "ledger").glob("*.db"))
-    master = load_master(folder / "home" / "keys" / "master.key")
     permitted: set[int] = set()
     unknown = 0
-    for entry in EvidenceReader(SqliteLedgerReader(path), "exeat/gw1", master).entries():
+    for entry in entries(folder / "home"):
         leaf = entry.leaf
         if isinstance(leaf, DecisionLeaf) and leaf.verdict == "permit":
             permitted.add(entry.values["arguments"]["n"])
@@ -164,5 +159,5 @@ def _compare(folder: Path, log: Path, kills: int) -> Tally:
         len(permitted),
         unknown,
         tuple(n for n in executed if n not in permitted),
-        verify(SqliteLedgerReader(path)).sound,
+        verified(folder / "home").sound,
     )

@@ -36,6 +36,7 @@ from exeat.core.request import AccessRequest
 from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt
 from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
+from exeat.gateway.inbound import encode_header
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.ports import Durable
 from exeat.gateway.settings import GatewaySettings
@@ -186,8 +187,21 @@ class Seen:
         message = {"jsonrpc": "2.0", "id": self.message["id"], "error": error}
         self.reply(json.dumps(message).encode())
 
+    def accept(self) -> None:
+        """202: to a notification, or to an answer to a question."""
+        self.writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
+
+    def stream(self, *messages: str) -> None:
+        """The beginning of an event stream; more may be written behind it."""
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+        self.writer.write(head + sse(*messages))
+
     def cut(self) -> None:
         self.writer.transport.abort()
+
+
+def sse(*messages: str) -> bytes:
+    return "".join(f"data: {message}\n\n" for message in messages).encode()
 
 
 Script = Callable[[Seen], Awaitable[None]]
@@ -259,7 +273,7 @@ class Upstream:
             about = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}}
             seen.result({**about, "serverInfo": {"name": "s", "version": "1"}})
         elif method == "notifications/initialized":
-            seen.writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
+            seen.accept()
         elif method == "tools/list":
             seen.result({"tools": self.tools, "resultType": "complete"})
         else:
@@ -457,7 +471,7 @@ class World:
         head = {"mcp-protocol-version": VERSION, "mcp-method": method, **(fields or {})}
         named = params.get("name", params.get("uri"))
         if isinstance(named, str):
-            head["mcp-name"] = named
+            head["mcp-name"] = encode_header(named)
         return self.raw(message, head, key)
 
     def tool(self, name: str = "add", arguments: Any = None, **rest: Any) -> bytes:

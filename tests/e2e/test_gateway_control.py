@@ -21,6 +21,7 @@ from gateways import (
     start_matrix_server,
     text,
     url_of,
+    verified,
 )
 from homes import ADA, Home
 from mcp.client.subscriptions import ToolsListChanged
@@ -97,6 +98,19 @@ def test_only_a_valid_key_opens(world: World) -> None:
         assert "xk-no" not in str(answer) + str(wire.fields)
     assert 'error="invalid_token"' in wrong.fields["www-authenticate"]
     assert text(good.call("add", a=1, b=1)) == "2"
+
+
+@requirement("GW-8")
+def test_a_call_to_a_server_that_does_not_exist_is_on_record(world: World) -> None:
+    agent, _ = world.agent()
+    wire = Wire(world.gateway.port, world.home.key(agent), "/mcp/ghost")
+    until(lambda: wire.call("add", a=1, b=1) and wire.status == 200)
+    assert wire.call("add", a=1, b=1)["error"]["message"] == "Unknown tool: add"
+    leaf, values, _ = decisions(world.home.path)[-1]
+    assert (leaf.agent.id, leaf.reason) == (agent, "out_of_scope")
+    assert (leaf.action.server, leaf.action.server_revision) == ("", 0)  # no word of a client's
+    assert "ghost" in str(values)
+    assert verified(world.home.path).problems == []
 
 
 @requirement("GW-13")

@@ -10,7 +10,7 @@ from requirements import requirement
 from exeat.gateway.inbound import RequestId
 from exeat.gateway.link import Outbound
 from exeat.gateway.link_stdio import StdioLink
-from exeat.gateway.methods import META_SUBSCRIPTION
+from exeat.gateway.methods import CANCELLED, META_SUBSCRIPTION, Era
 from exeat.gateway.process import StdioProcess
 from exeat.gateway.wire import Incoming
 
@@ -106,6 +106,19 @@ def test_a_log_reaches_the_only_call_and_never_another_principals() -> None:
     says(link, **log)
     says(link, method="notifications/tools/list_changed")
     assert client.told == [] and unbound == []
+
+
+@requirement("GW-7", "GW-9")
+def test_what_a_server_cancels_is_named_as_its_client_named_it() -> None:
+    """Modern: the end of a subscription.  Legacy: a question of the server's own, of no call's id."""
+    link, _, unbound = linked()
+    client = called(link, "mine")
+    for named in (1, 2, "1", "mine", [1]):
+        says(link, method=CANCELLED, params={"requestId": named})
+    assert client.told == [(CANCELLED, {"requestId": "mine"})] and unbound == []
+    link.era = Era.LEGACY
+    says(link, method=CANCELLED, params={"requestId": 1})
+    assert len(client.told) == 1 and [each.method for each in unbound] == [CANCELLED]
 
 
 @requirement("GW-4")

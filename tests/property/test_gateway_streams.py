@@ -12,7 +12,7 @@ from requirements import requirement
 from exeat.core.strictjson import MalformedJson, parse
 from exeat.gateway.scan import MalformedAnswer, ResultScanner
 from exeat.gateway.sse import EventParser, MalformedStream, ServerEvent, render
-from exeat.gateway.wire import encode, needs_strict_reading
+from exeat.gateway.wire import encode, imitates_result_type, needs_strict_reading
 
 _STREAM = st.lists(
     st.sampled_from(
@@ -139,6 +139,9 @@ def test_a_large_answer_in_any_pieces_is_its_result(
         b'{"id":1,"result":{"resultType":"complete","resultType":"complete"}}',
         b'{"\\u0069d":1,"result":{}}',
         b'{"id":1,"result":{"result\\u0054ype":"x"}}',
+        b'{"id":1,"result":{"ResultType":"complete"}}',
+        b'{"id":1,"result":{"resultType":"complete","resulttype":"x"}}',
+        '{"id":1,"result":{"re\u017fultType":"x"}}'.encode(),
         b'{"id":1,"result":{}} {}',
         b'{"id":1,"result":[1]}',
         b'{"id":1,"result":"text"}',
@@ -199,7 +202,8 @@ def test_numbers_keep_their_digits(text: str) -> None:
 
 _KEY = st.sampled_from(
     ['"resultType"', '"result\\u0054ype"', '"\\u0072esultType"', '"a"', '"_meta"', '"x\\"resultType"',
-     '"\\u0072\\u0065\\u0073\\u0075\\u006c\\u0074\\u0054\\u0079\\u0070\\u0065"', '"resulttype"']
+     '"\\u0072\\u0065\\u0073\\u0075\\u006c\\u0074\\u0054\\u0079\\u0070\\u0065"', '"resulttype"',
+     '"ResultType"', '"RESULTTYPE"', '"re\u017fultType"']
 )  # fmt: skip
 _TYPE = st.sampled_from(
     ['"complete"', '"input_required"', '"compl\\u0065te"', "null", "1", '"x"', '"a\\\\"', '"é"',
@@ -217,5 +221,6 @@ def test_nothing_but_complete_passes_without_a_strict_reading(text: str) -> None
     if needs_strict_reading(raw):
         return
     pairs = json.loads(raw, object_pairs_hook=lambda found: found)
-    types = [value for key, value in pairs if key == "resultType"]
+    types = [value for key, value in pairs if key.casefold() == "resulttype"]
     assert types in ([], ["complete"])
+    assert not any(imitates_result_type(key) for key, _ in pairs)

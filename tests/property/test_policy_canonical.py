@@ -73,6 +73,9 @@ def test_an_accepted_url_has_the_host_that_another_reader_sees(text: str) -> Non
         (Kind.URL, "https://good.example:443/"),
         (Kind.URL, "https://good.example:0443/"),
         (Kind.URL, "https://2130706433/"),
+        (Kind.URL, "https://[a]/"),
+        (Kind.URL, "https://[dead.beef]/"),
+        (Kind.URL, "https://[1.2.3.4]/"),
         (Kind.URL, "https://127.1/"),
         (Kind.URL, "https://0x7f.0.0.1/"),
         (Kind.URL, "https://0177.0.0.1/"),
@@ -129,6 +132,6 @@ def test_what_is_plain_is_accepted(kind: Kind, text: str) -> None:
 def test_resource_uris_of_servers_own_schemes() -> None:
     for text in ("file:///x/y", "memo:insights", "test://static-text", "repo://o/n/{id}"):
         assert uri(text)["canonical"] == text
-    for text in ("file:///x/../y", "file:///x/%2e%2e/y", "memo:../x", "no-scheme"):
+    for text in ("file:///x/../y", "file:///x/%2e%2e/y", "memo:../x", "no-scheme", "a://[a]"):
         with pytest.raises(NotCanonical):
             uri(text)

@@ -51,7 +51,7 @@ def _request(entry: Entry, leaf: DecisionLeaf, state: State) -> Recalled:
     server = snapshot.servers.get(ServerId(leaf.action.server))
     if agent is None or server is None:
         raise NotFound(
-            f"The {'agent' if agent is None else 'server'} of entry {leaf.index} is gone."
+            f"The {'agent' if agent is None else 'server'} of entry {leaf.index} is not registered."
         )
     arguments: Any = entry.values.get("arguments")
     notes = []

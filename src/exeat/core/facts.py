@@ -91,7 +91,8 @@ class AgentFacts:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """``extra_methods``: MCP methods beyond the known ones that its registration allows (GW-7)."""
+    """``revision`` 0: it is not registered.  ``extra_methods``: MCP methods beyond the known ones that
+    its registration allows (GW-7)."""
 
     id: ServerId
     revision: int

@@ -279,7 +279,7 @@ class EntryWriter:
                 observed_pin=request.observed_pin,
                 pin="" if tool is None else tool.pin,
                 pin_state="" if tool is None else tool.state,
-                server=server.id,
+                server=server.id if server.revision else "",
                 server_revision=server.revision,
                 sink="" if tool is None else tool.sink,
             )

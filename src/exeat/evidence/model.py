@@ -29,8 +29,8 @@ class _Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 class ActionSeen(_Leaf, frozen=True):
     """What was asked.  ``id``: registered ``server/tool``, else the method; a name that is not
-    registered stands only in the target commitment.  ``pin`` is what a person confirmed,
-    ``observed_pin`` what the server last showed."""
+    registered stands only in the commitments, a server's too (revision 0).  ``pin`` is what a
+    person confirmed, ``observed_pin`` what the server last showed."""
 
     effect: str
     id: str

@@ -5,16 +5,17 @@ Legacy servers ask with a request on the event stream; modern ones with an ``inp
 """
 
 import hashlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from exeat.core.errors import UpstreamFailed
 from exeat.core.ids import ActionId
 from exeat.core.request import AccessRequest
-from exeat.core.strictjson import MalformedJson, parse
+from exeat.core.strictjson import parse
 from exeat.gateway import answers
-from exeat.gateway.inbound import METHOD_NOT_FOUND, RequestId, Response
+from exeat.gateway.inbound import METHOD_NOT_FOUND, Request, RequestId, Response
 from exeat.gateway.link import Link
-from exeat.gateway.methods import SERVER_METHODS, Era
+from exeat.gateway.methods import CANCELLED, RETRYABLE_WITH_INPUT, SERVER_METHODS, Era
 from exeat.gateway.pipeline import Enforced
 from exeat.gateway.sealing import binding
 from exeat.gateway.sessions import PENDING_MAX, Asked, ClientSession
@@ -22,6 +23,7 @@ from exeat.gateway.wire import (
     encode,
     error_body,
     error_message,
+    params_of,
     request_message,
     result_message,
 )
@@ -29,9 +31,12 @@ from exeat.gateway.wire import (
 if TYPE_CHECKING:
     from exeat.gateway.call import Call
     from exeat.gateway.front import Front
+    from exeat.gateway.routes import Route
 
 INPUTS_MAX: Final = 16
 ANSWER_KEY: Final = "exeat/answer"
+Given = tuple[str, Any]
+"""The method of a question, and the client's answer to it."""
 
 
 def question(
@@ -72,11 +77,8 @@ class Asks:
             text = f"{method[:64]} is not available through this gateway for this client"
             link.reply(request_id, error_message(request_id, error_body(METHOD_NOT_FOUND, text)))
             return
-        try:
-            params = parse(raw)
-        except MalformedJson:
-            params = None
-        if not isinstance(params, dict) or len(session.asked) >= PENDING_MAX:
+        params = params_of(raw)
+        if params is None or len(session.asked) >= PENDING_MAX:
             link.reply(request_id, error_message(request_id, error_body(-32602, "Invalid params")))
             return
         meta = params.pop("_meta", None)
@@ -88,7 +90,7 @@ class Asks:
                 self._refuse(link, request_id, enforced)
                 return
             mine = session.ask_id()
-            session.asked[mine] = Asked(link, request_id, enforced)
+            session.asked[mine] = Asked(link, request_id, enforced, call.answer)
             token = meta.get("progressToken") if isinstance(meta, dict) else None
             sent = {**params, "_meta": {"progressToken": token}} if token is not None else params
             call.answer.event(request_message(mine, method, sent))
@@ -142,6 +144,19 @@ class Asks:
 
         pipeline.submit(access, run, asked.link.isolation, then)
 
+    def withdrawn(self, session: ClientSession | None, link: Link, raw: bytes) -> None:
+        """A server takes its own question back, and the client is told under the id that it knows.  Ids of
+        others, of this client or of another server, mean nothing in a server's mouth."""
+        named = (params_of(raw) or {}).get("requestId")
+        pending = session.asked if session is not None else {}
+        for mine, asked in pending.items():
+            if asked.link is link and asked.id == named and type(asked.id) is type(named):
+                del pending[mine]
+                asked.answer.notification(CANCELLED, encode({"requestId": mine}))
+                self._front.pipeline.outcome(asked.enforced, "cancelled", cause="withdrawn")
+                return
+        self._front.pipeline.ledger.count("server_cancelled_unknown", None)
+
     # ---- modern: input_required
 
     def input_required(
@@ -151,6 +166,9 @@ class Asks:
         questions = value.get("inputRequests", {})
         if not isinstance(questions, dict) or len(questions) > INPUTS_MAX:
             call.link_failed("answered nonsense (malformed inputRequests)", sent=True)
+            return
+        if not isinstance(value.get("requestState"), str | None):
+            call.link_failed("answered nonsense (malformed requestState)", sent=True)
             return
         if call.request.era is not Era.MODERN:
             call.link_failed(
@@ -166,24 +184,24 @@ class Asks:
                 call.link_failed("asks for input of an unknown kind", sent=True)
                 return
             pending.append(question(asker, str(method), params, self._front.clock()))
-        self._next(call, original, value, pending, [])
+        self._each(call, pending, [], lambda done: self._release(call, value, done))
 
-    def _next(
+    def _each(
         self,
         call: "Call",
-        original: Enforced,
-        value: dict[str, Any],
         pending: list[AccessRequest],
         done: list[Enforced],
+        then: Callable[[list[Enforced]], None],
     ) -> None:
+        """One decision after the other; ``then`` gets them all, and the first refusal ends the call."""
         if not pending:
-            self._release(call, value, done)
+            then(done)
             return
         access, *rest = pending
 
-        def then(enforced: Enforced) -> None:
+        def recorded(enforced: Enforced) -> None:
             if enforced.permitted:
-                self._next(call, original, value, rest, [*done, enforced])
+                self._each(call, rest, [*done, enforced], then)
                 return
             for earlier in done:
                 self._front.pipeline.outcome(earlier, "failed", cause="not_sent")
@@ -193,17 +211,16 @@ class Asks:
                 call.answer.final(answers.denial(call.request.id, call.request.method, enforced))
             call.finish("unknown", cause="input_denied")
 
-        self._front.pipeline.submit(access, call.route.run, "", then)
+        self._front.pipeline.submit(access, call.route.run, "", recorded)
 
     def _release(self, call: "Call", value: dict[str, Any], done: list[Enforced]) -> None:
-        state = value.get("requestState")
-        if state is not None:
-            if not isinstance(state, str):
-                call.link_failed("answered nonsense (malformed requestState)", sent=True)
-                return
-            value["requestState"] = self._front.sealer.seal(
-                state, self.bound(call), self._front.clock()
-            )
+        """The state goes out sealed, and with it what was asked: only that can be answered."""
+        own, questions = value.get("requestState"), value.get("inputRequests", {})
+        if own is not None or questions:
+            asked = {key: each["method"] for key, each in questions.items()}
+            state = encode([own, asked]).decode()
+            bound = self._bound(call.request, call.route)
+            value["requestState"] = self._front.sealer.seal(state, bound, self._front.clock())
         result = encode(value)
         call.answer.final(result_message(call.request.id, result))
         digest = hashlib.sha256(result).digest()
@@ -211,12 +228,50 @@ class Asks:
             self._front.pipeline.outcome(enforced, "ok", cause="asked")
         call.finish("ok", cause="input_required", digest=digest, size=len(result))
 
-    def bound(self, call: "Call") -> bytes:
-        route, request = call.route, call.request
+    # ---- modern: the answers of a retry
+
+    def reopened(self, request: Request, route: "Route") -> list[Given] | str:
+        """The answers that a retry brings, or in words why it is none.  Its state must be ours and of
+        this very call.  An answer that was not asked for there is dropped at the door: what kind of
+        answer it is, nobody could decide upon."""
+        params = request.params
+        if request.method not in RETRYABLE_WITH_INPUT:
+            return []
+        sealed, given = params.pop("requestState", None), params.pop("inputResponses", {})
+        asked: dict[str, str] = {}
+        if sealed is not None:
+            opened = self._unsealed(sealed, self._bound(request, route))
+            if opened is None:
+                self._front.pipeline.ledger.count("request_state_refused", None)
+                return "Invalid requestState: it does not belong to this call, or it has expired"
+            own, asked = opened
+            if own is not None:
+                params["requestState"] = own
+        kept = {key: given[key] for key in given if key in asked}
+        if len(kept) < len(given):
+            self._front.pipeline.ledger.count("answer_unasked", None)
+        if kept:
+            params["inputResponses"] = kept
+        return [(asked[key], answer) for key, answer in kept.items()]
+
+    def _unsealed(self, sealed: str, bound: bytes) -> tuple[str | None, dict[str, str]] | None:
+        """The upstream's own state, and the method of each question by its key."""
+        state = self._front.sealer.unseal(sealed, bound, self._front.clock())
+        if state is None:
+            return None
+        own, asked = parse(state.encode())
+        return own, asked
+
+    def decide_answers(self, call: "Call", then: Callable[[list[Enforced]], None]) -> None:
+        """Each answer is egress towards the server, so it is decided like its question was (GW-7),
+        before the call that carries them."""
+        asker, now = self._front.pipeline.refreshed(call.access), self._front.clock()
+        pending = [
+            question(asker, method, {ANSWER_KEY: answer}, now) for method, answer in call.given
+        ]
+        self._each(call, pending, [], then)
+
+    def _bound(self, request: Request, route: "Route") -> bytes:
         return binding(
-            route.principal,
-            call.access.server.id,
-            request.method,
-            call.access.target,
-            request.params,
+            route.principal, route.server.id, request.method, route.target, request.params
         )

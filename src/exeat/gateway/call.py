@@ -12,6 +12,7 @@ from exeat.gateway.answer import ClientAnswer
 from exeat.gateway.inbound import Request, RequestId
 from exeat.gateway.link import Handle, Link
 from exeat.gateway.methods import (
+    CANCELLED,
     RETRYABLE_WITH_INPUT,
     SERVER_NOTIFICATIONS,
     Era,
@@ -24,12 +25,15 @@ from exeat.gateway.wire import (
     encode,
     error_body,
     error_message,
+    imitates_result_type,
     needs_strict_reading,
+    params_of,
     peek,
     result_message,
 )
 
 if TYPE_CHECKING:
+    from exeat.gateway.asks import Given
     from exeat.gateway.front import Front
     from exeat.gateway.routes import Route
 
@@ -40,8 +44,8 @@ class Call:
     """``Exchange`` to the edge, ``MessageSink`` to the link."""
 
     __slots__ = (
-        "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer", "given_up",
-        "reason", "request", "route", "ruled", "started", "unlimited",
+        "_answered", "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer",
+        "given", "given_up", "reason", "request", "route", "ruled", "started", "unlimited",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +67,9 @@ class Call:
         self.given_up = ""
         """Why it is not to be sent any more; empty while it is."""
         self.ruled: Decision | None = None
+        self.given: list[Given] = []
+        """The client's answers to questions of an earlier round; they leave with the call."""
+        self._answered: list[Enforced] = []
         self._enforced: Enforced | None = None
         self._link: Link | None = None
         self._handle: Handle | None = None
@@ -74,6 +81,18 @@ class Call:
     def submit(self, link: Link) -> None:
         self._link = link
         self._front.calls.add(self)
+        if self.given and link.usable:
+            self._front.asks.decide_answers(self, self._with_answers)
+        else:
+            self._decide(link)
+
+    def _with_answers(self, answered: list[Enforced]) -> None:
+        if self._link is not None:
+            self._answered = answered
+            self.access = self._front.router.seen(self.access, self.route)  # that took a while
+            self._decide(self._link)
+
+    def _decide(self, link: Link) -> None:
         self._front.pipeline.submit(
             self.access, self.route.run, link.isolation, self._recorded, self.ruled, self._beside()
         )
@@ -87,29 +106,37 @@ class Call:
 
     def _recorded(self, enforced: Enforced) -> None:
         self._enforced = enforced
+        sent = False
         if not enforced.permitted:
             self._end()
             self._refuse(enforced)
-            return
-        if self.given_up:
+        elif self.given_up:
             self._end()
             self._front.pipeline.outcome(enforced, "failed", cause=self.given_up)
-            return
-        self._send(enforced)
+        else:
+            sent = self._send(enforced)
+        for answer in self._answered:
+            if sent:
+                self._front.pipeline.outcome(answer, "ok", cause="answered")
+            else:
+                self._front.pipeline.outcome(answer, "failed", cause="not_sent")
 
-    def _send(self, enforced: Enforced) -> None:
+    def _send(self, enforced: Enforced) -> bool:
+        """False if nothing left."""
         link = self._link
         if link is None or not link.usable or self.route.upstream.closed:
             self.link_failed(self.reason or "is not running", sent=False)
-            return
+            return False
         outbound = translate(self.request, link.era, self.access.target)
         method = self.request.method
         outbound.may_stream = method in RETRYABLE_WITH_INPUT
         if link.era is Era.MODERN and method == "tools/call" and self.access.tool is not None:
             outbound.param_headers = self._front.param_headers(self.access)
         handle = link.call(outbound, self)
-        if self._enforced is not None:
-            self._handle = handle
+        if self._enforced is None:  # the link said at once that it could not
+            return False
+        self._handle = handle
+        return True
 
     def _refuse(self, enforced: Enforced) -> None:
         request = self.request
@@ -145,10 +172,22 @@ class Call:
     def link_notification(self, method: str, params: bytes) -> None:
         if method == "notifications/tools/list_changed":
             self.route.upstream.said_changed()
-        if method in SERVER_NOTIFICATIONS:
+        if method == CANCELLED:
+            self._cancelled(params)
+        elif method in SERVER_NOTIFICATIONS:
             self.answer.notification(method, params)
         else:
             self._front.pipeline.ledger.count("server_notification_unknown", None)
+
+    def _cancelled(self, params: bytes) -> None:
+        """A modern server may end this very request; a legacy one, a question of its own."""
+        link = self._link
+        if link is not None and link.era is Era.LEGACY:
+            self._front.asks.withdrawn(self.route.session, link, params)
+            return
+        named = (params_of(params) or {}).get("requestId")
+        if named == self.request.id and type(named) is type(self.request.id):
+            self.answer.notification(CANCELLED, encode({"requestId": named}))
 
     def link_request(self, request_id: RequestId, method: str, params: bytes) -> None:
         if self._link is not None:
@@ -176,7 +215,7 @@ class Call:
         link = self._link
         modern = link is not None and link.era is Era.MODERN
         if modern and needs_strict_reading(result):
-            value = self._strictly(result)
+            value = self._read_result(result)
             kind = value.get("resultType", "complete")
             if kind == "input_required" and self.request.method in RETRYABLE_WITH_INPUT:
                 enforced = self._enforced
@@ -205,9 +244,15 @@ class Call:
             raise Nonsense("a result that is not an object")
         return value
 
+    def _read_result(self, result: bytes) -> dict[str, Any]:
+        value = self._strictly(result)
+        if any(imitates_result_type(name) for name in value):
+            raise Nonsense("a member that only looks like resultType")
+        return value
+
     def _across(self, result: bytes, *, to_modern: bool) -> bytes:
         """GW-4: members that only one era knows."""
-        value = self._strictly(result)
+        value = self._read_result(result)
         if to_modern:
             value["resultType"] = "complete"
             if self.request.method == "resources/read":

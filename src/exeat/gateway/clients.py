@@ -21,6 +21,7 @@ from exeat.gateway.inbound import Notification, Request, RequestId
 from exeat.gateway.link import Link, raw_bytes
 from exeat.gateway.link_http import LegacyHttpLink
 from exeat.gateway.methods import (
+    CANCELLED,
     LEGACY_LATEST,
     LEGACY_VERSIONS,
     META_SUBSCRIPTION,
@@ -95,10 +96,6 @@ class Clients:
     def handshake(
         self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
     ) -> Exchange | None:
-        if server is not None and self._front.router.one(server) is None:
-            body = error_body(answers.DENIED, f"There is no server {server} behind this gateway")
-            answer.final(error_message(request.id, body))
-            return None
         refused = self._may_not_act(caller, server)
         if refused is not None:
             self._refuse_handshake(answer, request, *refused)
@@ -113,8 +110,7 @@ class Clients:
     ) -> tuple[AccessRequest, Decision] | None:
         """No process is started and no session opened for an agent that can do nothing."""
         router = self._front.router
-        one = router.one(server) if server is not None else None
-        found = router.servers(caller)[:1] if one is None else [one]
+        found = router.servers(caller)[:1] if server is None else [router.named(server)]
         now = self._front.clock()
         for facts, _ in found:
             access = AccessRequest(
@@ -314,10 +310,18 @@ class Clients:
         if method not in SERVER_NOTIFICATIONS:
             self._front.pipeline.ledger.count("server_notification_unknown", None)
             return
-        event = notification_message(method, raw_bytes(message.params))
+        params = raw_bytes(message.params)
+        event = notification_message(method, params)
         for session in self._front.sessions:
-            if session.principal == principal and server in session.links and session.stream:
+            if session.principal != principal or server not in session.links:
+                continue
+            if method == CANCELLED:
+                self._front.asks.withdrawn(session, session.links[server], params)
+            elif session.stream:
                 session.stream.event(event)
+
+    def withdrawn(self, session: ClientSession, link: Link, params: bytes) -> None:
+        self._front.asks.withdrawn(session, link, params)
 
     def refuse(self, link: Link, request_id: RequestId, method: str) -> None:
         """A question that belongs to no call has no action that it could be decided with."""
@@ -349,7 +353,9 @@ class _Standing:
 
     def link_notification(self, method: str, params: bytes) -> None:
         stream = self._session.stream
-        if method in SERVER_NOTIFICATIONS and stream is not None:
+        if method == CANCELLED:
+            self._clients.withdrawn(self._session, self._link, params)
+        elif method in SERVER_NOTIFICATIONS and stream is not None:
             stream.event(notification_message(method, params))
 
     def link_request(self, request_id: RequestId, method: str, params: bytes) -> None:

@@ -163,11 +163,13 @@ class Connection(asyncio.Protocol):
         self._writing = True
         if self.exchange is not None:
             self.exchange.client_ready()
+        elif not self.busy:
+            self._go_on()
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        if self.busy or self._scheduled:
+        if self.busy or self._scheduled or not self._writing:
             self._buffer += data
             if len(self._buffer) > PIPELINED_MAX_BYTES and not self._paused and self._transport:
                 self._paused = True
@@ -359,10 +361,13 @@ class Connection(asyncio.Protocol):
             return
         limits = self._edge.limits
         self.deadline = self._edge.now + limits.idle_time_max_s
-        if self._paused:
-            self._paused = False
-            transport.resume_reading()
         if self._buffer:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """What waits in the buffer is next, unless earlier answers still wait to be read: a client
+        that reads none gets no more (GW-9)."""
+        if self._buffer and self._writing and not self._scheduled:
             self._scheduled = True
             self._edge.loop.call_soon(self._next)
 
@@ -370,4 +375,11 @@ class Connection(asyncio.Protocol):
         self._scheduled = False
         if not self.busy and self._buffer and self.open:
             data, self._buffer = self._buffer, b""
-            self._take_head(data)
+            if self._head is not None:
+                self._take_body(data)
+            else:
+                self._take_head(data)
+        transport = self._transport
+        if self._paused and transport is not None and len(self._buffer) <= PIPELINED_MAX_BYTES:
+            self._paused = False
+            transport.resume_reading()

@@ -39,7 +39,7 @@ from exeat.gateway.methods import CLIENT_METHODS, LIST_KEY, Era
 from exeat.gateway.param_headers import Mirrored, disagreement, mirrored, render
 from exeat.gateway.pipeline import Enforced, Pipeline
 from exeat.gateway.routes import Route, Router
-from exeat.gateway.sealing import StateSealer, binding
+from exeat.gateway.sealing import StateSealer
 from exeat.gateway.sessions import ClientSession, Sessions
 from exeat.gateway.settings import GatewaySettings
 from exeat.gateway.upstreams import Upstreams
@@ -246,33 +246,27 @@ class Front:
             return self.clients.local(answer, request, caller, session)
         route = self.router.route(request, caller, server, session)
         if route is None:
-            self._unroutable(answer, request, caller, server)
+            self._unroutable(answer, request)
             return None
         return self._act(answer, head, request, route)
 
-    def _unroutable(
-        self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
-    ) -> None:
-        """No such server, or a name that no server of the aggregate has: nothing to decide upon."""
+    def _unroutable(self, answer: ClientAnswer, request: Request) -> None:
+        """A name that could be no server's of the aggregate: nothing to decide upon."""
         self.pipeline.ledger.count("unroutable", {"method": request.method[:64]})
-        if server is None and request.method in CLIENT_METHODS[request.era]:
-            answer.final(
-                answers.unknown(request.id, request.method, request.target),
-                error_code=0 if request.method == "tools/call" else answers.UNKNOWN_TOOL,
-            )
-        else:
-            answer.final(
-                answers.unknown(request.id, request.method, ""),
-                error_code=answers.METHOD_NOT_FOUND,
-            )
+        method, target, code = request.method, request.target, answers.UNKNOWN_TOOL
+        if method not in CLIENT_METHODS[request.era]:
+            target, code = "", answers.METHOD_NOT_FOUND
+        elif method == "tools/call":
+            code = 0
+        answer.final(answers.unknown(request.id, method, target), error_code=code)
 
     def _act(
         self, answer: ClientAnswer, head: RequestHead, request: Request, route: Route
     ) -> Exchange | None:
         """One action on one server."""
-        wrong = self._unseal(request, route)
-        if wrong:
-            answer.final(error_message(request.id, error_body(-32602, wrong)), error_code=-32602)
+        given = self.asks.reopened(request, route)
+        if isinstance(given, str):
+            answer.final(error_message(request.id, error_body(-32602, given)), error_code=-32602)
             return None
         access = self.router.describe(request, route, self.clock())
         if not self.router.serves(request, route):
@@ -294,6 +288,7 @@ class Front:
             answer.final(answers.unknown(request.id, "prompts/get", route.shown), error_code=-32602)
             return None
         call = Call(self, route, request, access, answer)
+        call.given = given
         if route.session is not None:
             route.session.calls[request.id] = call
         link = self.router.link_now(route)
@@ -321,21 +316,6 @@ class Front:
             return
         call.access = self.router.seen(call.access, route)
         call.submit(made)
-
-    def _unseal(self, request: Request, route: Route) -> str:
-        """A retry's state must be ours, for this call; empty if all is well."""
-        state = request.params.get("requestState")
-        if state is None:
-            return ""
-        bound = binding(
-            route.principal, route.server.id, request.method, route.target, request.params
-        )
-        own = self.sealer.unseal(state, bound, self.clock())
-        if own is None:
-            self.pipeline.ledger.count("request_state_refused", None)
-            return "Invalid requestState: it does not belong to this call, or it has expired"
-        request.params["requestState"] = own
-        return ""
 
     # ---- for calls
 

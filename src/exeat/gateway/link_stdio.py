@@ -13,10 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from exeat.core.errors import UpstreamFailed
-from exeat.core.strictjson import MalformedJson, parse
 from exeat.gateway.inbound import RequestId
 from exeat.gateway.link import Handle, MessageSink, Outbound, deliver, raw_bytes
-from exeat.gateway.methods import META_SUBSCRIPTION, Era
+from exeat.gateway.methods import CANCELLED, META_SUBSCRIPTION, Era
 from exeat.gateway.process import StdioProcess
 from exeat.gateway.wire import (
     Incoming,
@@ -25,6 +24,7 @@ from exeat.gateway.wire import (
     error_body,
     error_message,
     notification_message,
+    params_of,
     read_incoming,
     request_message,
     result_message,
@@ -155,7 +155,10 @@ class StdioLink:
             self.reply(request_id, error_message(request_id, error_body(-32601, text)))
 
     def _told(self, message: Incoming) -> None:
-        method, params = str(message.method), _object(raw_bytes(message.params))
+        method, params = str(message.method), params_of(raw_bytes(message.params)) or {}
+        if method == CANCELLED and self.era is Era.MODERN:
+            self._ended(params)
+            return
         meta = params.get("_meta")
         named = meta.get(META_SUBSCRIPTION) if isinstance(meta, dict) else None
         waiting = self._waiting.get(named) if type(named) is int else None
@@ -169,8 +172,15 @@ class StdioLink:
         elif self.on_unbound is not None and not self._shared:
             self.on_unbound(message)
 
+    def _ended(self, params: dict[str, Any]) -> None:
+        """A modern server ends a subscription: it can name only a request that it was sent."""
+        named = params.get("requestId")
+        waiting = self._waiting.get(named) if type(named) is int else None
+        if waiting is not None:
+            waiting.sink.link_notification(CANCELLED, encode({**params, "requestId": waiting.id}))
+
     def _progress(self, message: Incoming) -> None:
-        params = _object(raw_bytes(message.params))
+        params = params_of(raw_bytes(message.params)) or {}
         token = params.get("progressToken")
         waiting = self._waiting.get(token) if type(token) is int else None
         if waiting is not None and waiting.token is not None:
@@ -196,14 +206,6 @@ class StdioLink:
     async def close(self) -> None:
         if self._process is not None:
             await self._process.stop()
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    try:
-        value = parse(raw)
-    except MalformedJson:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 class _StdioCall:

@@ -54,9 +54,10 @@ CLIENT_METHODS: Final[Mapping[Era, frozenset[str]]] = {
 SERVER_METHODS: Final = frozenset({"sampling/createMessage", "elicitation/create", "roots/list"})
 """What a server asks of a client: egress towards a model or a person, decided like any action."""
 
+CANCELLED: Final = "notifications/cancelled"
 SERVER_NOTIFICATIONS: Final = frozenset(
     {
-        "notifications/cancelled",
+        CANCELLED,
         "notifications/elicitation/complete",
         "notifications/message",
         "notifications/progress",
@@ -69,7 +70,7 @@ SERVER_NOTIFICATIONS: Final = frozenset(
 )
 CLIENT_NOTIFICATIONS: Final = frozenset(
     {
-        "notifications/cancelled",
+        CANCELLED,
         "notifications/initialized",
         "notifications/progress",
         "notifications/roots/list_changed",

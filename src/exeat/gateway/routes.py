@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from exeat.core.errors import ExeatError
 from exeat.core.facts import Lifecycle, ServerFacts, tool_action
-from exeat.core.ids import ActionId, ServerId
+from exeat.core.ids import ActionId, PersonId, ServerId
 from exeat.core.records import record
 from exeat.core.request import AccessRequest, Caller
 from exeat.gateway.inbound import Request
@@ -19,7 +19,9 @@ from exeat.gateway.upstreams import NOTHING, Upstreams, UpstreamServer
 
 SEPARATOR: Final = "__"
 INPUTS_KEY: Final = "io.modelcontextprotocol/inputResponses"
-_ENDPOINT: Final = re.compile(r"/mcp(?:/([a-z0-9][a-z0-9-]{0,30}))?/?")
+_SERVER: Final = "[a-z0-9][a-z0-9-]{0,30}"
+_ENDPOINT: Final = re.compile(rf"/mcp(?:/({_SERVER}))?/?")
+_SERVER_ID: Final = re.compile(_SERVER)
 _ENDPOINTS_MAX: Final = 1024
 
 
@@ -86,6 +88,14 @@ class Router:
         upstream = self.upstreams.servers.get(server)
         return (facts, upstream) if facts is not None and upstream is not None else None
 
+    def named(self, server: ServerId) -> tuple[ServerFacts, UpstreamServer]:
+        """GW-8: a server that does not exist is one outside of every scope: decided, recorded and
+        answered like one that does.  It has no command, so nothing could ever be started for it."""
+        found = self.one(server)
+        if found is not None:
+            return found
+        return ServerFacts(server, 0, False, PersonId(""), 0), self.upstreams.unregistered(server)
+
     def route(
         self,
         request: Request,
@@ -93,17 +103,14 @@ class Router:
         server: ServerId | None,
         session: ClientSession | None,
     ) -> Route | None:
-        """None if there is no such server, or no server of the aggregate has that name."""
+        """None if the name is no server's of the aggregate."""
         target = request.target
         if server is None:
             chosen = self._of_aggregate(request, caller)
             if chosen is None:
                 return None
             server, target = chosen
-        found = self.one(server)
-        if found is None:
-            return None
-        facts, upstream = found
+        facts, upstream = self.named(server)
         return Route(
             facts, upstream, caller, session, principal_key(caller), target, request.target
         )
@@ -112,7 +119,7 @@ class Router:
         method, params = request.method, request.params
         if method in ("tools/call", "prompts/get"):
             prefix, found, name = request.target.partition(SEPARATOR)
-            if not found or not name:
+            if not found or not name or not _SERVER_ID.fullmatch(prefix):
                 return None
             params["name"] = name
             return ServerId(prefix), name
@@ -131,7 +138,7 @@ class Router:
         name, uri = ref.get("name"), ref.get("uri")
         if isinstance(name, str):
             prefix, found, rest = name.partition(SEPARATOR)
-            if not found:
+            if not found or not _SERVER_ID.fullmatch(prefix):
                 return None
             params["ref"] = {**ref, "name": rest}
             return ServerId(prefix), ""

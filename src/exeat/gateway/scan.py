@@ -8,6 +8,8 @@ among those, or one spelt with escapes, makes the answer malformed, so that noth
 import re
 from typing import Final
 
+from exeat.gateway.wire import imitates_result_type
+
 _OUTSIDE: Final = re.compile(rb'["{}\[\],:]')
 _INSIDE: Final = re.compile(rb'["\\]')
 _SKIP: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
@@ -141,6 +143,8 @@ class ResultScanner:
             raise MalformedAnswer("a repeated member")
         if self._depth == 1 or self._key == b"resultType":
             self.members.add(level + self._key)
+        elif imitates_result_type(self._key.decode("utf-8", "replace")):
+            raise MalformedAnswer("a member that only looks like resultType")
         if self._depth == 1 and self._key in _NOT_A_RESULT:
             raise MalformedAnswer("too large, and not a result")
         if self._depth == 1 and self._key == b"result":

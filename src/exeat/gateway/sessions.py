@@ -29,11 +29,12 @@ def principal_key(caller: Caller) -> str:
 
 @dataclass(slots=True)
 class Asked:
-    """A question of a server that the client has been given and has not answered."""
+    """A question of a server that the client has been given, on ``answer``, and has not answered."""
 
     link: Link
     id: RequestId
     enforced: Enforced
+    answer: "ClientAnswer"
 
 
 @dataclass(slots=True, eq=False)

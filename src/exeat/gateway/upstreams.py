@@ -339,5 +339,9 @@ class Upstreams:
             if server_id not in self.servers:
                 self.servers[server_id] = UpstreamServer(spec, self._around)
 
+    def unregistered(self, server: ServerId) -> UpstreamServer:
+        """Stands for a server that does not exist: without a command, it can never be reached."""
+        return UpstreamServer(ServerSpec(server, Transport.STDIO), self._around)
+
     async def close(self) -> None:
         await asyncio.gather(*(server.close() for server in self.servers.values()))

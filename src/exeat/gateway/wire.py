@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from exeat.core.strictjson import MalformedJson, parse
 from exeat.gateway.inbound import RequestId, valid_id
 
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
@@ -61,6 +62,15 @@ def read_incoming(data: bytes) -> Incoming:
     return message
 
 
+def params_of(raw: bytes) -> dict[str, Any] | None:
+    """Parameters that the gateway itself reads, strictly; None if they are no object."""
+    try:
+        value = parse(raw)
+    except MalformedJson:
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def peek(result: bytes) -> ResultPeek:
     """Raises Nonsense if the result is not an object."""
     try:
@@ -70,12 +80,17 @@ def peek(result: bytes) -> ResultPeek:
 
 
 def needs_strict_reading(result: bytes) -> bool:
-    """True unless the result plainly is complete: a ``resultType`` that is repeated, or not exactly
-    ``"complete"``, or any escape that could spell the member's name, asks for the strict parser."""
-    mentions = result.count(b"esultType")
+    """True unless the result plainly is complete: a ``resultType`` that is repeated, in other letters,
+    or not exactly ``"complete"``, or any escape that could spell the name, asks for the strict parser."""
+    mentions = result.lower().count(b"ulttype")  # behind the s, which has a long form
     if mentions and (mentions > 1 or b'"resultType":"complete"' not in result):
         return True
     return b"\\" in result and b"\\u" in result
+
+
+def imitates_result_type(name: str) -> bool:
+    """Whether a reader that does not mind the case of names (Go's, for one) takes it for ``resultType``."""
+    return name != "resultType" and name.casefold() == "resulttype"
 
 
 def result_message(request_id: RequestId, result: bytes) -> bytes:

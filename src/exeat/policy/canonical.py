@@ -228,6 +228,8 @@ def _authority(authority: str, scheme: str, *, own: bool) -> tuple[Fact, int]:
     literal = re.fullmatch(r"\[([0-9a-f:.]+)\](?::([0-9]+))?", authority)
     if literal:
         name, port = literal.group(1), literal.group(2) or ""
+        if ":" not in name:
+            raise NotCanonical("its brackets hold something else than an IPv6 address")
     elif ":" in authority:
         name, _, port = authority.partition(":")
     if ":" in authority and not port and not literal:

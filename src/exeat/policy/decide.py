@@ -341,7 +341,8 @@ class Pdp:
             return route
         route = Route(caller, server, action, tool)
         # names that a caller can make up are not kept: they would push out what is in use
-        if tool is not None or method in METHODS or method in server.extra_methods:
+        named = server.revision > 0 and (method in METHODS or method in server.extra_methods)
+        if tool is not None or named:
             self._routes[key] = route
             if len(self._routes) > ROUTES_MAX:
                 self._routes.pop(next(iter(self._routes)), None)

@@ -22,6 +22,12 @@ POST = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\n"
 SMALL = GatewaySettings(request_body_max_bytes=1000)
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """The stock loop: its transports lend out their sockets, which the tests of cut connections need."""
+    return "asyncio"
+
+
 class Slow:
     """An exchange that ends when the test says so."""
 

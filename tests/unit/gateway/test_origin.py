@@ -3,7 +3,6 @@
 import asyncio
 import json
 import tracemalloc
-from collections.abc import AsyncIterator
 
 import pytest
 from requirements import requirement
@@ -12,17 +11,6 @@ from worlds import Script, Seen, World, until
 from exeat.gateway.settings import GatewaySettings
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with World() as world:
-        yield world
 
 
 def head(length: int, media: str = "application/json") -> bytes:

@@ -1,12 +1,13 @@
 """Whole calls through a real gateway: decided, recorded, and only then done (GW-1, GW-7, GW-8, GW-9)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from requirements import requirement
-from worlds import PERMIT_ALL, Seen, World, agent, definition, until
+from worlds import PERMIT_ALL, Seen, World, agent, definition, sse, until
 
 from exeat.core.facts import Lifecycle
 from exeat.core.ids import AgentId
@@ -14,17 +15,6 @@ from exeat.gateway.pipeline import DENIALS_MAX
 
 pytestmark = pytest.mark.anyio
 HIDE = PERMIT_ALL + '@id("hide") forbid(principal, action == Action::"up/secret", resource);'
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with World() as world:
-        yield world
 
 
 async def hang(seen: Seen) -> None:
@@ -64,7 +54,9 @@ async def test_not_a_byte_before_the_record_is_durable(world: World) -> None:
 
 
 @requirement("GW-1")
-@pytest.mark.parametrize("change", ["suspended", "gone", "forbidden", "stale", "tool", "server"])
+@pytest.mark.parametrize(
+    "change", ["suspended", "gone", "revoked", "expired", "forbidden", "stale", "tool", "server"]
+)
 async def test_a_change_between_record_and_effect_stops_the_action(
     world: World, change: str
 ) -> None:
@@ -78,6 +70,11 @@ async def test_a_change_between_record_and_effect_stops_the_action(
     view = world.view(lifecycle=Lifecycle.SUSPENDED) if change == "suspended" else world.view()
     if change == "gone":
         del view.snapshot.agents[AgentId("bot")]
+    elif change in ("revoked", "expired"):
+        key = hashlib.sha256(b"bot").digest()
+        facts = view.snapshot.credentials.pop(key)
+        if change == "expired":
+            view.snapshot.credentials[key] = replace(facts, expires_at=world.now)
     elif change == "tool":
         view.snapshot.tools.clear()
     elif change == "server":
@@ -347,7 +344,7 @@ async def test_cancelled_reaches_the_upstream_for_the_very_id(named: object) -> 
 
         async def script(seen: Seen) -> None:
             if seen.method.startswith("notifications/"):
-                seen.writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
+                seen.accept()
 
         world.upstream.script = script
         asking = asyncio.ensure_future(
@@ -401,10 +398,6 @@ async def test_a_call_that_timed_out_before_its_record_is_never_sent() -> None:
 # ---- what the server says beside its answer
 
 
-def sse(*messages: str) -> bytes:
-    return "".join(f"data: {message}\n\n" for message in messages).encode()
-
-
 @requirement("GW-7")
 async def test_known_notifications_pass_and_unknown_ones_do_not(world: World) -> None:
     async def talk(seen: Seen) -> None:
@@ -440,12 +433,10 @@ async def test_a_servers_question_is_decided_before_the_client_sees_it(permitted
 
     async def script(seen: Seen) -> None:
         if seen.method == "tools/call":
-            seen.writer.write(
-                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + sse(question)
-            )
+            seen.stream(question)
             asked.append(seen)
         else:
-            seen.writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
+            seen.accept()
 
     asked: list[Seen] = []
     policy = PERMIT_ALL if permitted else NO_QUESTIONS
@@ -533,10 +524,10 @@ async def test_a_question_of_a_suspended_agents_call_is_refused() -> None:
 
     async def script(seen: Seen) -> None:
         if seen.method == "tools/call":
-            seen.writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+            seen.stream()
             asked.append(seen)
         else:
-            seen.writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
+            seen.accept()
 
     async with World(legacy=True) as world:
         session = await world.session(capabilities={"roots": {}})
