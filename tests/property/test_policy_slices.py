@@ -56,6 +56,7 @@ CONDITIONS = st.sampled_from(
         'unless { context.session.environment == "test" }',
         'when { context.session.now > datetime("2020-01-01") }',
         "when { context has input && context.input has limit && context.input.limit > 3 }",
+        "when { context has input && context.input has amount && context.input.amount > 100 }",
     ]
 )
 
@@ -121,6 +122,8 @@ def test_the_memo_decides_like_the_engine(text: str) -> None:
     asked += requests(world, user=False)
     world.user = PersonFacts(PersonId("ada"), live=True)
     asked += requests(world, user=False)
+    asked += [world.call("bank/transfer", {"amount": n, "to": "x"}) for n in (1, 50, 900, 5_000)]
+    asked += [world.call("fs/read", {"path": path}) for path in ("/w/a", "/etc/passwd", "/w/../x")]
     remembered = [pdp.decide(request) for request in [*asked, *asked]]
     pdp.memo_enabled = False
     assert [pdp.decide(request) for request in [*asked, *asked]] == remembered

@@ -45,6 +45,10 @@ from exeat.policy.world import World, tool_ancestors
 ROUTES_MAX: Final = 16_384
 SLICES_MAX: Final = 4_096
 TARGETS_MAX: Final = 4_096
+ANSWERS_MAX: Final = 16_384
+ANSWER_MAX_CHARS: Final = 1_024
+"""Cedar's answers that are remembered, each under its route and the very context that Cedar would read again:
+the arguments in the slice's footprint, and nothing of the time."""
 _ALLOW_ALL: Final = "permit(principal, action, resource);"
 
 
@@ -138,6 +142,7 @@ class Pdp:
         self.memo_enabled = True
         self._routes: dict[tuple[str, str, str, str | None], Route] = {}
         self._slices: Recent[tuple[int, ...], Slice] = Recent(SLICES_MAX)
+        self._answers: Recent[tuple[Route, str], Outcome] = Recent(ANSWERS_MAX)
 
     @property
     def policies(self) -> tuple[Policy, ...]:
@@ -237,9 +242,19 @@ class Pdp:
             return Outcome(
                 Reason.NOT_PERMITTED, detail="no policy covers this principal and action"
             )
-        outcome = answer(part, self.question(route, request))
-        if part.memorable(by_target=route.kind in _BY_TARGET):
+        question = self.question(route, request)
+        key = (route, question.context)
+        known = self._answers.get(key) if self.memo_enabled else None
+        if known is not None:
+            return known
+        outcome = answer(part, question)
+        if route.kind in _BY_TARGET:
+            if part.memorable(by_target=True):
+                route.outcome = outcome
+        elif part.memorable(by_target=False):
             route.outcome = outcome
+        elif not part.reads_time and len(question.context) <= ANSWER_MAX_CHARS:
+            self._answers.put(key, outcome)
         return outcome
 
     # --- the question to Cedar ----------------------------------------------------------------
