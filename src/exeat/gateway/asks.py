@@ -5,7 +5,7 @@ Legacy servers ask with a request on the event stream; modern ones with an ``inp
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from exeat.core.errors import UpstreamFailed
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 INPUTS_MAX: Final = 16
 ANSWER_KEY: Final = "exeat/answer"
 Given = tuple[str, Any]
+_NOTHING_GIVEN: Final[Sequence[Given]] = ()
 """The method of a question, and the client's answer to it."""
 
 
@@ -230,11 +231,13 @@ class Asks:
 
     # ---- modern: the answers of a retry
 
-    def reopened(self, request: Request, route: "Route") -> list[Given] | str:
+    def reopened(self, request: Request, route: "Route") -> Sequence[Given] | str:
         """The answers that a retry brings, or in words why it is none.  Its state must be ours and of
         this very call.  An answer that was not asked for there is dropped at the door: what kind of
         answer it is, nobody could decide upon."""
         params = request.params
+        if "requestState" not in params and "inputResponses" not in params:
+            return _NOTHING_GIVEN
         if request.method not in RETRYABLE_WITH_INPUT:
             return []
         sealed, given = params.pop("requestState", None), params.pop("inputResponses", {})

@@ -1,6 +1,7 @@
 """One client request on its way: decided, recorded, sent, answered, its outcome bound (GW-1)."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from exeat.core.decision import Decision, Reason
@@ -67,7 +68,7 @@ class Call:
         self.given_up = ""
         """Why it is not to be sent any more; empty while it is."""
         self.ruled: Decision | None = None
-        self.given: list[Given] = []
+        self.given: Sequence[Given] = ()
         """The client's answers to questions of an earlier round; they leave with the call."""
         self._answered: list[Enforced] = []
         self._enforced: Enforced | None = None
