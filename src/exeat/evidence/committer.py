@@ -4,6 +4,7 @@ One batch is in flight; the next gathers on the loop meanwhile.  After a failure
 the store and opens it again with back-off until it can be read and checked.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from exeat.evidence.store import (
     OpenState,
     Row,
     StoreFailed,
+    SubjectKey,
     pack_leaves,
 )
 
@@ -52,6 +54,7 @@ class Batch:
     open_state: OpenState | None = None
     checkpoint: bool = False
     hashes: list[bytes] = field(default_factory=list)
+    ready: "Ready | None" = None
 
     def receipts(self) -> list[tuple[Done, Receipt]]:
         first, hashes = self.first, self.hashes
@@ -60,6 +63,15 @@ class Batch:
             for waits in (self.waiting, self.outcome_waits)
             for n, at, done in waits
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A batch as the store takes it, and the tree that it leads to."""
+
+    row: Row
+    keys: list[SubjectKey]
+    frontier: Frontier
 
 
 class Answers(Protocol):
@@ -156,18 +168,29 @@ class Committer:
             answers.reopened(recovered, self._free)
             return True
 
-    def commit(self, batch: Batch) -> None:
-        """Hash, seal, store.  ``batch.hashes`` is filled; durable once it returns."""
+    def prepare(self, batch: Batch) -> None:
+        """Hash, seal and pack on the loop, where nobody contends for the interpreter; the thread then
+        only waits for the disk.  Called while no batch is in flight.  A batch with a subject whose
+        key must be looked up, or with trouble, is left to the thread."""
+        if self._sealer.knows(batch.values):
+            with contextlib.suppress(Exception):
+                batch.ready = self._ready(batch)
+
+    def _ready(self, batch: Batch) -> Ready:
         leaves, frontier = batch.leaves, self._frontier.copy()
         append = frontier.append
-        hashes = [sha256(b"\x00" + leaf).digest() for leaf in leaves]
+        batch.hashes = hashes = [sha256(b"\x00" + leaf).digest() for leaf in leaves]
         for hashed in hashes:
             append(hashed)
         sealed, made = self._sealer.seal(batch.first, batch.values, self._store.key_of)
         row = Row(batch.first, len(leaves), pack_leaves(leaves), sealed, frontier.pack())
-        self._store.append(row, made, batch.open_state)
-        batch.hashes = hashes
-        self._frontier = frontier
+        return Ready(row, made, frontier)
+
+    def commit(self, batch: Batch) -> None:
+        """Store.  ``batch.hashes`` is filled; durable once it returns."""
+        ready = batch.ready or self._ready(batch)
+        self._store.append(ready.row, ready.keys, batch.open_state)
+        self._frontier = ready.frontier
         self._since_free_check += batch.size_bytes
         if batch.checkpoint or self._since_free_check > FREE_CHECK_BYTES:
             self._free, self._since_free_check = self._store.free_bytes(), 0

@@ -322,6 +322,7 @@ class Ledger:
             self._flying, self._gathering = batch, Batch(self._next, self._epoch)
             if batch.checkpoint:
                 self._mark_open(batch)
+            self._committer.prepare(batch)
             self._committer.submit(batch)
         elif self._drained is not None and not self._drained.done():
             self._drained.set_result(None)

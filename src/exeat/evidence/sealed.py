@@ -68,7 +68,7 @@ def unwrap_key(master: bytes, wrapped: SubjectKey) -> bytes:
 
 
 class Sealer:
-    """Seals batches; used by the committer's thread only."""
+    """Seals batches.  The loop uses it while no batch is in flight, the committer's thread otherwise."""
 
     def __init__(self, origin: str, master: bytes, random: Callable[[int], bytes]) -> None:
         self._origin, self._master, self._random = origin, master, random
@@ -77,6 +77,11 @@ class Sealer:
     def forget(self) -> None:
         """After a failed commit: keys that were made for it may not exist."""
         self._known.clear()
+
+    def knows(self, values: Sequence[tuple[str, int, bytes]]) -> bool:
+        """Whether sealing these needs no look-up of a key."""
+        known = self._known
+        return all(subject in known for subject in {value[0] for value in values})
 
     def seal(
         self,
