@@ -29,11 +29,16 @@ class Plan:
     tools: Sequence[str]
     bearer: str = ""
     session: str = ""
+    fresh: bool = False
+    """Arguments that no call had before, so that nothing remembered can answer."""
+    text_bytes: int = 0
+    """Ask for so much text in the result beside the note."""
 
     def request(self, number: int, note: str) -> bytes:
         """One tools/call of about 0.5 kB."""
         name = self.tools[number % len(self.tools)]
-        arguments = {"to": f"account-{number % 50}", "amount": number % 90 + 1, "note": note}
+        to = number if self.fresh else number % 50
+        arguments = {"to": f"account-{to}", "amount": number % 90 + 1, "note": note}
         params: dict[str, Any] = {"name": name, "arguments": arguments}
         headers = [f"POST {self.path} HTTP/1.1", f"Host: {self.host}:{self.port}"]
         headers += ["Content-Type: application/json", "Accept: application/json, text/event-stream"]
@@ -82,6 +87,8 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self._plan, self._numbers, self._done = plan, numbers, done
         self._pending = b""
+        self._parts: list[bytes] = []
+        self._size = 0
         self._number, self._note, self._sent = 0, "", 0.0
         self._transport: asyncio.Transport
         self.tally = Tally()
@@ -100,14 +107,25 @@ class Connection(asyncio.Protocol):
     def _send(self) -> None:
         self._number = next(self._numbers)
         self._note = f"n{self._number:09d}"
+        if self._plan.text_bytes:
+            self._note += f"+{self._plan.text_bytes}"
         request = self._plan.request(self._number, self._note)
         self._sent = time.perf_counter()
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
+        if self._plan.text_bytes:
+            self._parts.append(data)
+            self._size += len(data)
+            if self._size < self._plan.text_bytes:
+                return
+            data, self._parts, self._size = b"".join(self._parts), [], 0
+            self._pending = b""
         self._pending = self._pending + data if self._pending else data
         whole = _body(self._pending)
         if whole is None:
+            if self._plan.text_bytes:
+                self._parts, self._size = [self._pending], len(self._pending)
             return
         now = time.perf_counter()
         if _right(self._pending, whole, self._number, self._note):
@@ -158,7 +176,9 @@ def _right(data: bytes, body: bytes, number: int, note: str) -> bool:
         text = answer["result"]["content"][0]["text"]
     except (msgspec.DecodeError, KeyError, IndexError, TypeError):
         return False
-    return answer["id"] == number and text == f"paid {note}" and not answer["result"].get("isError")
+    more = int(note.partition("+")[2] or 0)
+    right = text.startswith(f"paid {note}") and len(text) == len(note) + 5 + more
+    return answer["id"] == number and right and not answer["result"].get("isError")
 
 
 _NUMBERS: Final = itertools.count(1)

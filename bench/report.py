@@ -5,11 +5,23 @@ from typing import Any, Final
 
 _COLOURS: Final = {
     "nginx": "#6b7280", "exeat": "#0f766e", "exeat, argument rules": "#5eead4",
+    "exeat, argument rules, new values": "#99f6e4",
     "fastmcp": "#b45309", "mcp-proxy": "#7c3aed",
 }  # fmt: skip
-_WIDTH: Final = 720
+_KINDS: Final = {
+    "free": "",
+    "args": ", argument rules",
+    "fresh": ", argument rules, new values",
+}
+_PLAIN: Final = {
+    "evidence": "The record alone",
+    "size": "Large results",
+    "scale": "Scale",
+    "soak": "Soak",
+}
+_WIDTH: Final = 760
 _BAR: Final = 22
-_LABEL: Final = 250
+_LABEL: Final = 290
 
 
 def write_report(results: dict[str, Any], out: Path) -> str:
@@ -22,13 +34,29 @@ def write_report(results: dict[str, Any], out: Path) -> str:
     parts += [f"{name} was left out: {why}" for name, why in results.get("missing", {}).items()]
     if lines := results.get("decision"):
         parts.append(_decision_table(lines))
+    parts += [
+        f"**{title}**\n\n{_table(results[name])}"
+        for name, title in _PLAIN.items()
+        if results.get(name)
+    ]
     text = "\n\n".join(parts) + "\n"
     (out / "results.md").write_text(text)
     return text
 
 
+def _table(lines: list[dict[str, Any]]) -> str:
+    """Any part whose lines share their columns."""
+    columns = list(lines[0])
+    rows = ["| " + " | ".join(each.replace("_", " ") for each in columns) + " |"]
+    rows.append("|---" * len(columns) + "|")
+    for line in lines:
+        cells = [f"{x:,}" if isinstance(x, int | float) else str(x) for x in line.values()]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
 def _named(line: dict[str, Any]) -> str:
-    return f"{line['target']}, argument rules" if line["kind"] == "args" else str(line["target"])
+    return f"{line['target']}{_KINDS[line['kind']]}"
 
 
 def _call_table(lines: list[dict[str, Any]]) -> str:

@@ -1,7 +1,8 @@
-"""`make bench`: the call and the decision, as ratios.  Writes out/bench/results.json, results.md, call.svg.
+"""`make bench`: what exeat costs, as ratios.  Writes out/bench/results.json, results.md, call.svg.
 
-    make bench                         everything, about ten minutes
-    make bench BENCH_ARGS=--quick      short rounds, fewer connection counts
+    make bench                         everything; two hours, one of them the soak
+    make bench BENCH_ARGS=--quick      short rounds, fewer connection counts, a minute of soak
+    make bench BENCH_ARGS="--part call --part decision"
     make bench BENCH_ARGS=--smoke      a few seconds: does everything start, is every answer right?
 
 The gateway runs alone on one core; load generator and upstream share another.  Rounds of all targets
@@ -24,8 +25,12 @@ from typing import Any, Final
 import targets
 import uvloop
 from decision import decisions
+from evidence import evidence
 from load import LEGACY, MODERN, Plan, Tally, drive, open_session
 from report import write_report
+from scale import scale
+from size import sizes
+from soak import soak
 from targets import Missing, Target
 from upstream import TOOLS_DEFAULT, tool_names
 
@@ -33,12 +38,42 @@ OUT: Final = Path(__file__).resolve().parents[1] / "out" / "bench"
 CONNECTIONS: Final = (1, 16, 32, 128)
 WARM_S: Final = 0.5
 PATHS: Final = {"json": "/json", "sse": "/stream"}
+PARTS: Final = ("call", "decision", "evidence", "size", "scale", "soak")
+LONG: Final[dict[str, Any]] = {
+    "evidence_s": 10.0,
+    "size_s": 8.0,
+    "soak_min": 60.0,
+    "scale": {
+        "agents": (10, 1_000, 10_000),
+        "tools": (10, 100, 1_000),
+        "decisions": (1_000, 1_000_000),
+        "seconds": 4.0,
+    },
+}
+QUICK: Final[dict[str, Any]] = {
+    "evidence_s": 3.0,
+    "size_s": 3.0,
+    "soak_min": 1.0,
+    "scale": {
+        "agents": (10, 1_000),
+        "tools": (10, 1_000),
+        "decisions": (1_000, 200_000),
+        "seconds": 2.0,
+    },
+}
+SMOKE: Final[dict[str, Any]] = {
+    "evidence_s": 0.3,
+    "size_s": 0.4,
+    "soak_min": 0.05,
+    "scale": {"agents": (10,), "tools": (10,), "decisions": (1_000,), "seconds": 0.3},
+}
 ALL: Final = "direct,nginx,exeat,fastmcp,mcp-proxy"
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One line of the table.  ``kind``: free or args (policies that read arguments; exeat only)."""
+    """One line of the table.  ``kind``: free, or (exeat only) policies that read arguments: args
+    where their values come again and again, fresh where no call had them before."""
 
     target: str
     era: str
@@ -84,7 +119,7 @@ async def measure(target: Target, plan: Plan, connections: int, seconds: float) 
 
 def cases(target: Target, upstream: str, shape: Shape) -> list[Case]:
     eras = target.eras or (MODERN, LEGACY)
-    kinds = ("free", "args") if target.args_path else ("free",)
+    kinds = ("free", "args", "fresh") if target.args_path else ("free",)
     return [
         Case(target.name, era, upstream, kind, connections)
         for era in eras
@@ -116,7 +151,7 @@ async def measure_all(
 
 def say(prefix: str, case: Case, one: Round) -> None:
     print(
-        f"  {prefix} {case.target:9} {case.era} {case.kind:4} c={case.connections:<3}"
+        f"  {prefix} {case.target:9} {case.era} {case.kind:5} c={case.connections:<3}"
         f" {one.rate:9.0f}/s p50 {one.p50_us:7.0f} µs p99 {one.p99_us:8.0f} µs"
         f" cpu {one.cpu_us:7.1f} µs{f'  WRONG {one.wrong}: {one.example[:300]}' if one.wrong else ''}",
         flush=True,
@@ -179,15 +214,16 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--targets", default=ALL)
-    parser.add_argument("--part", choices=["call", "decision"])
+    parser.add_argument("--part", choices=PARTS, action="append", help="repeatable; all if absent")
+    parser.add_argument("--soak-minutes", type=float, help="60 in the long form, 1 with --quick")
     asked = parser.parse_args()
     names = asked.targets.split(",")
-    shape = Shape(CONNECTIONS, 3, 2.0)
-    counts: tuple[int, ...] = (10, 100, 1_000, 10_000)
+    parts = asked.part or list(PARTS)
+    shape, counts, long = Shape(CONNECTIONS, 3, 2.0), (10, 100, 1_000, 10_000), LONG
     if asked.quick:
-        shape = Shape((1, 32, 128), 3, 1.5)
+        shape, long = Shape((1, 32, 128), 3, 1.5), QUICK
     if asked.smoke:
-        shape, counts = Shape((1, 32), 1, 0.4), (10, 100)
+        shape, counts, long = Shape((1, 32), 1, 0.4), (10, 100), SMOKE
         if asked.targets == ALL:
             names = [name for name in names if name not in targets.PEERS]
     OUT.mkdir(parents=True, exist_ok=True)
@@ -201,13 +237,27 @@ def main() -> int:
         "shape": asdict(shape),
         "flush_us": flush_us(),
     }
-    if asked.part != "decision":
+    core, rest = cores()
+    if "call" in parts:
         results["call"], results["missing"] = call_part(names, shape)
-    if asked.part != "call":
+    if "decision" in parts:
         results["decision"] = decisions(counts, 200 if asked.smoke else 3_000)
+    os.sched_setaffinity(0, {core, rest})
+    if "evidence" in parts:
+        results["evidence"] = evidence(OUT, long["evidence_s"])
+    if "size" in parts:
+        results["size"] = sizes(core, rest, OUT, long["size_s"])
+        os.sched_setaffinity(0, {core, rest})
+    if "scale" in parts:
+        results["scale"] = scale(core, rest, OUT, long["scale"])
+        os.sched_setaffinity(0, {core, rest})
+    if "soak" in parts:
+        minutes = asked.soak_minutes or long["soak_min"]
+        results["soak"] = soak(core, rest, OUT, minutes * 60)
     (OUT / "results.json").write_text(json.dumps(results, indent=1))
     print("\n" + write_report(results, OUT))
-    wrong = sum(line["wrong"] for line in results.get("call", []))
+    measured = [*results.get("call", []), *results.get("size", []), *results.get("soak", [])]
+    wrong = sum(line["wrong"] for line in measured)
     if wrong:
         print(f"{wrong} answers were wrong: these figures mean nothing.", file=sys.stderr)
     return 1 if wrong or "exeat" in results.get("missing", {}) else 0

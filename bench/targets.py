@@ -43,8 +43,9 @@ class Target:
     eras: tuple[str, ...] = ()
 
     def plan(self, era: str, tools: list[str], kind: str = "free") -> Plan:
-        path = self.args_path if kind == "args" and self.args_path else self.path
-        return Plan("127.0.0.1", self.port, path, era, tuple(tools), self.bearer)
+        path = self.args_path if kind != "free" and self.args_path else self.path
+        fresh = kind == "fresh"
+        return Plan("127.0.0.1", self.port, path, era, tuple(tools), self.bearer, fresh=fresh)
 
 
 class Missing(Exception):

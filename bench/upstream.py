@@ -2,7 +2,7 @@
 
 Raw protocol on uvloop.  Modern and legacy on one port; `/stream` answers calls as event streams, any
 other path as JSON.  A call is answered with the `note` among its arguments, so that every answer can
-be checked.
+be checked; a note that ends in `+N` gets N characters more.
 
     python bench/upstream.py PORT [TOOLS]
 """
@@ -60,7 +60,8 @@ class Answers:
 
     def _result(self, method: str, params: dict[str, Any]) -> dict[str, Any] | None:
         if method == "tools/call":
-            text = f"paid {params['arguments']['note']}"
+            note = params["arguments"]["note"]
+            text = f"paid {note}" + "x" * int(note.partition("+")[2] or 0)
             return {"content": [{"type": "text", "text": text}], "isError": False}
         about = {"capabilities": {"tools": {}}, "serverInfo": {"name": "bench", "version": "1"}}
         caching = {"ttlMs": 0, "cacheScope": "private"}
