@@ -14,6 +14,7 @@ _KINDS: Final = {
     "fresh": ", argument rules, new values",
 }
 _PLAIN: Final = {
+    "profile": "Where each microsecond goes (our Python only)",
     "evidence": "The record alone",
     "size": "Large results",
     "scale": "Scale",

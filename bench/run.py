@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -38,7 +39,7 @@ OUT: Final = Path(__file__).resolve().parents[1] / "out" / "bench"
 CONNECTIONS: Final = (1, 16, 32, 128)
 WARM_S: Final = 0.5
 PATHS: Final = {"json": "/json", "sse": "/stream"}
-PARTS: Final = ("call", "decision", "evidence", "size", "scale", "soak")
+PARTS: Final = ("call", "decision", "profile", "evidence", "size", "scale", "soak")
 LONG: Final[dict[str, Any]] = {
     "evidence_s": 10.0,
     "size_s": 8.0,
@@ -243,6 +244,8 @@ def main() -> int:
     if "decision" in parts:
         results["decision"] = decisions(counts, 200 if asked.smoke else 3_000)
     os.sched_setaffinity(0, {core, rest})
+    if "profile" in parts:
+        results["profile"] = run_profile(OUT)
     if "evidence" in parts:
         results["evidence"] = evidence(OUT, long["evidence_s"])
     if "size" in parts:
@@ -261,6 +264,15 @@ def main() -> int:
     if wrong:
         print(f"{wrong} answers were wrong: these figures mean nothing.", file=sys.stderr)
     return 1 if wrong or "exeat" in results.get("missing", {}) else 0
+
+
+def run_profile(out: Path) -> list[dict[str, Any]]:
+    """In a process of its own, since it patches the gateway's classes."""
+    script = Path(__file__).with_name("profile_call.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    print(done.stdout, end="")
+    found: list[dict[str, Any]] = json.loads((out / "profile.json").read_text())
+    return found
 
 
 def flush_us() -> float:
