@@ -10,6 +10,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -19,7 +20,10 @@ from exeat.storage.tail import Tail, read_tail
 
 SCHEMA_VERSION: Final = 1
 BUSY_TIME_MAX_S: Final = 2.0
-WAL_CHECKPOINT_PAGES: Final = 4000
+CHECKPOINT_AFTER_MOVES: Final = 8
+WAL_CHECKPOINT_PAGES: Final = 64_000
+"""SQLite copies its log back inside of a commit only if the thread that does it beside has fallen
+behind by 250 MiB."""
 WAL_KEPT_BYTES: Final = 64 * 1024 * 1024
 _SCHEMA: Final = """
 CREATE TABLE batches (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, leaves BLOB NOT NULL,
@@ -179,6 +183,9 @@ class SqliteLedgerStore(SqliteLedgerReader):
         self._file = (0, 0)
         self._tail: Tail | None = None
         self._unmoved: list[Row] = []
+        self._beside_thread: ThreadPoolExecutor | None = None
+        self._copying: Future[None] | None = None
+        self._moves = 0
 
     def open(self) -> None:
         with _translated():
@@ -289,6 +296,18 @@ class SqliteLedgerStore(SqliteLedgerReader):
         self._unmoved.clear()
         if self._tail is not None:
             self._tail.rewind()
+        self._moves += 1
+        if self._moves >= CHECKPOINT_AFTER_MOVES:
+            self._copy_back()
+
+    def _copy_back(self) -> None:
+        """Let SQLite copy its log into the file on a thread of its own: commits do not wait for it."""
+        if self._copying is not None and not self._copying.done():
+            return
+        if self._beside_thread is None:
+            self._beside_thread = ThreadPoolExecutor(1, "ledger-copy")
+        self._moves = 0
+        self._copying = self._beside_thread.submit(_checkpoint, self.path)
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
@@ -339,6 +358,9 @@ class SqliteLedgerStore(SqliteLedgerReader):
     def close(self) -> None:
         if self._opened:
             self._opened = False
+            if self._beside_thread is not None:
+                self._beside_thread.shutdown(wait=True)
+                self._beside_thread = None
             with contextlib.suppress(sqlite3.Error, OSError):
                 self._end_tail()
             with contextlib.suppress(sqlite3.Error):
@@ -364,6 +386,17 @@ class SqliteLedgerStore(SqliteLedgerReader):
         self._commit((), None)
         self._db.execute("DELETE FROM tail")
         tail.path.unlink()
+
+
+def _checkpoint(path: Path) -> None:
+    """PASSIVE: it waits for nobody and holds nobody up.  What fails here fails in a commit, too."""
+    with contextlib.suppress(sqlite3.Error):
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, isolation_level=None)
+        try:
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        finally:
+            db.close()
 
 
 def export_ledger(source: Path, target: Path) -> int:
