@@ -22,6 +22,7 @@ from worlds import META, VERSION
 from exeat.evidence.keys import load_master
 from exeat.evidence.model import DecisionLeaf, OutcomeLeaf
 from exeat.evidence.reader import Entry, EvidenceReader
+from exeat.evidence.store import LedgerReader
 from exeat.evidence.verify import Report, verify
 from exeat.storage.ledger import SqliteLedgerReader
 
@@ -206,9 +207,17 @@ def ledger_path(home: Path) -> Path:
     return home / "ledger" / "gw1.db"
 
 
-def entries(home: Path) -> list[Entry]:
+def source_of(home: Path, database_url: str | None = None) -> LedgerReader:
+    if database_url is None:
+        return SqliteLedgerReader(ledger_path(home))
+    from exeat.storage.ledger_postgres import PostgresLedgerReader
+
+    return PostgresLedgerReader(database_url, "exeat/gw1")
+
+
+def entries(home: Path, database_url: str | None = None) -> list[Entry]:
     """Every entry that is durable now, its values opened with the home's own key."""
-    source = SqliteLedgerReader(ledger_path(home))
+    source = source_of(home, database_url)
     try:
         master = load_master(home / "keys" / "master.key")
         return list(EvidenceReader(source, "exeat/gw1", master).entries())
@@ -216,8 +225,8 @@ def entries(home: Path) -> list[Entry]:
         source.close()
 
 
-def verified(home: Path) -> Report:
-    source = SqliteLedgerReader(ledger_path(home))
+def verified(home: Path, database_url: str | None = None) -> Report:
+    source = source_of(home, database_url)
     try:
         return verify(source)
     finally:

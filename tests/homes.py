@@ -24,10 +24,10 @@ YEAR_NS = 365 * 86_400 * 1_000_000_000
 class Home:
     """A home under ``path`` with ada (admin) and bob; verbs run as ada."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, database_url: str | None = None) -> None:
         self.path = path
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.state: State = open_state(path)
+        self.state: State = open_state(path, database_url)
         self.registry = Registry(self.state.registry, os.urandom)
         self.registry.found(ADA, self.act())
         self.registry.register_person(BOB, ["operator"], self.act())

@@ -227,10 +227,10 @@ class Stage:
         )
 
     def _entries(self) -> Iterator[Any]:
-        return iter(entries(self.path))
+        return iter(entries(self.path, self.database_url))
 
     def _verified(self) -> bool:
-        return verified(self.path).sound
+        return verified(self.path, self.database_url).sound
 
     def close(self) -> None:
         self.unload()

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from exeat.evidence.keys import create_master, create_signer, load_master, load_
 from exeat.evidence.ledger import Ledger
 from exeat.evidence.model import Instance
 from exeat.evidence.quota import LedgerLimits
+from exeat.evidence.store import LedgerStore
 from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
 from exeat.gateway.isolation import Isolation, choose_isolation, landlock_abi, proven
@@ -34,6 +36,7 @@ from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.upstreams import Surroundings, Upstreams
 from exeat.gateway.wire import Incoming
 from exeat.storage.ledger import SqliteLedgerStore
+from exeat.storage.places import checkpoint_path
 from exeat.storage.state import State, open_state
 
 _log = structlog.get_logger("exeat.serve")
@@ -107,7 +110,7 @@ class Gateway:
         )
         ledger = Ledger(
             instance,
-            SqliteLedgerStore(self.home / "ledger" / f"{settings.instance}.db"),
+            self._ledger_store(signer.verifier.name),
             signer,
             _master(keys / "master.key"),
             clock=time.time_ns,
@@ -115,7 +118,19 @@ class Gateway:
             limits=LedgerLimits(heartbeat_s=settings.heartbeat_s),
         )
         ledger.start(self.loop)
+        if ledger.durability == "no fsync":
+            _log.warning("the database runs with fsync off: a power cut there loses the record")
         return ledger
+
+    def _ledger_store(self, origin: str) -> LedgerStore:
+        """One setting decides: registry, policy and record lie in the same database, or in files."""
+        instance, url = self.settings.instance, self.settings.database_url
+        if url is None:
+            return SqliteLedgerStore(self.home / "ledger" / f"{instance}.db")
+        from exeat.storage.ledger_postgres import PostgresLedgerStore
+
+        holder = f"{instance} on {socket.gethostname()}, pid {os.getpid()}"
+        return PostgresLedgerStore(url, origin, holder, checkpoint_path(self.home, instance))
 
     # ---- changes
 

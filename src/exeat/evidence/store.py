@@ -96,6 +96,10 @@ class LedgerReader(Protocol):
 
     def subject_key(self, key_id: int) -> SubjectKey | None: ...
 
+    def close(self) -> None:
+        """Never raises."""
+        ...
+
 
 class LedgerStore(LedgerReader, Protocol):
     """One writer.  Every method raises StoreFailed for what the disk or database refuses; after
@@ -130,6 +134,6 @@ class LedgerStore(LedgerReader, Protocol):
         """Room left for the ledger."""
         ...
 
-    def close(self) -> None:
-        """Never raises."""
+    def durability(self) -> str:
+        """EVD-9: what "durable" means here: ``local``, ``replicated`` or ``no fsync``."""
         ...

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-from exeat.evidence.store import LedgerBroken, OpenState, Row, StoreFailed, SubjectKey
+from exeat.evidence.store import (
+    LedgerBroken,
+    LedgerReader,
+    OpenState,
+    Row,
+    StoreFailed,
+    SubjectKey,
+)
 from exeat.storage.tail import Tail, read_tail
 
 SCHEMA_VERSION: Final = 1
@@ -355,6 +362,9 @@ class SqliteLedgerStore(SqliteLedgerReader):
             disk = os.statvfs(self.path.parent)
             return disk.f_bavail * disk.f_frsize
 
+    def durability(self) -> str:
+        return "local"
+
     def close(self) -> None:
         if self._opened:
             self._opened = False
@@ -399,11 +409,11 @@ def _checkpoint(path: Path) -> None:
             db.close()
 
 
-def export_ledger(source: Path, target: Path) -> int:
+def export_ledger(source: Path | LedgerReader, target: Path) -> int:
     """A self-contained copy without sealed values and keys.  Returns the number of entries."""
     if target.exists():
         raise StoreFailed(f"{target} exists already")
-    reader = SqliteLedgerReader(source)
+    reader = SqliteLedgerReader(source) if isinstance(source, Path) else source
     size = 0
     with _translated():
         db = sqlite3.connect(target, isolation_level=None)
