@@ -63,7 +63,7 @@ class Gateway:
             state,
             first,
             poll_s=settings.state_poll_s,
-            age_max_s=settings.state_age_max_s,
+            age_max_s=settings.staleness_max_s,
             loop=self.loop,
             on_change=self._changed,
         )
@@ -105,7 +105,7 @@ class Gateway:
             key=signer.verifier.id.hex(),
             build=__version__,
             config=settings.digest(),
-            staleness_ms=int(settings.state_age_max_s * 1000),
+            staleness_ms=int(settings.staleness_max_s * 1000),
             settings={"host": settings.host, "state_poll_s": str(settings.state_poll_s)},
         )
         ledger = Ledger(

@@ -32,8 +32,16 @@ class Settings(BaseSettings):
     connections_max: int = Field(default=12_000, ge=1)
     upstream_answer_max_s: float = Field(default=limits.UPSTREAM_ANSWER_MAX_S, gt=0)
     state_poll_s: float = Field(default=limits.SNAPSHOT_POLL_S, gt=0, le=1)
-    state_age_max_s: float = Field(default=limits.SNAPSHOT_AGE_MAX_S, gt=0)
+    state_age_max_s: float | None = Field(default=None, gt=0)
     heartbeat_s: float = Field(default=10.0, gt=0)
+
+    @property
+    def staleness_max_s(self) -> float:
+        """APP-10: the oldest confirmation of the state that a call may leave on."""
+        if self.state_age_max_s is not None:
+            return self.state_age_max_s
+        shared = self.database_url is not None
+        return limits.SNAPSHOT_AGE_SHARED_MAX_S if shared else limits.SNAPSHOT_AGE_MAX_S
 
     def gateway(self) -> GatewaySettings:
         return GatewaySettings(
