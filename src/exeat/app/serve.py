@@ -33,6 +33,7 @@ from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
 from exeat.gateway.isolation import Isolation, choose_isolation, landlock_abi, proven
 from exeat.gateway.pipeline import Pipeline
+from exeat.gateway.tls import CLOSING_MAX_S, HANDSHAKE_MAX_S
 from exeat.gateway.upstreams import Surroundings, Upstreams
 from exeat.gateway.wire import Incoming
 from exeat.storage.ledger import SqliteLedgerStore
@@ -51,6 +52,7 @@ class Gateway:
     """Built in order: state, ledger, upstreams, front, edge.  Stopped in the opposite order."""
 
     def __init__(self, home: Path, settings: Settings, state: State) -> None:
+        tls = settings.tls  # before anything is opened: a wrong file must cost nothing
         self.home = home
         self.settings = settings
         self.state = state
@@ -89,6 +91,7 @@ class Gateway:
         )
         self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop)
         self.server: asyncio.AbstractServer | None = None
+        self.tls = tls
         self._relister: asyncio.Task[None] | None = None
 
     def _open_ledger(self) -> Ledger:
@@ -174,9 +177,16 @@ class Gateway:
         self.live.start()
         self.journal.start()
         self._relister = self.loop.create_task(self._relist())
+        tls = self.tls
         try:
             self.server = await self.loop.create_server(
-                self.edge, self.settings.host, self.settings.port, backlog=2048
+                self.edge,
+                self.settings.host,
+                self.settings.port,
+                backlog=2048,
+                ssl=tls.context if tls is not None else None,
+                ssl_handshake_timeout=HANDSHAKE_MAX_S if tls is not None else None,
+                ssl_shutdown_timeout=CLOSING_MAX_S if tls is not None else None,
             )
         except OSError as error:
             raise Conflict(
@@ -190,6 +200,15 @@ class Gateway:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         return int(port)
+
+    def reload(self) -> None:
+        """SIGHUP: a renewed certificate, for connections to come; what is wrong with it is said."""
+        if self.tls is None:
+            return
+        try:
+            self.tls.reload()
+        except ExeatError as error:
+            _log.error("the certificate was not renewed", why=str(error), remedy=error.remedy)
 
     async def stop(self) -> None:
         """Take nothing new, let answers end, close upstreams, close the log."""
@@ -226,6 +245,7 @@ async def _run(home: Path, settings: Settings, ready: Callable[[Gateway, int], N
     state = await loop.run_in_executor(None, open_state, home, settings.database_url)
     gateway = Gateway(home, settings, state)
     port = await gateway.start()
+    loop.add_signal_handler(signal.SIGHUP, gateway.reload)
     ready(gateway, port)
     await stopping.wait()
     await gateway.stop()
