@@ -191,8 +191,8 @@ class Wire:
 
 def denied(answer: Mapping[str, Any]) -> str:
     """The reason of a denied tool call, or empty."""
-    told = answer.get("result", {}).get("structuredContent") or {}
-    return str(told.get("denied", {}).get("reason", ""))
+    told = answer.get("result", {}).get("_meta") or {}
+    return str(told.get("exeat/denied", {}).get("reason", ""))
 
 
 def text(answer: Mapping[str, Any]) -> str:

@@ -209,7 +209,9 @@ class Asks:
             if enforced.receipt is None:
                 call.answer.final(answers.unrecorded(call.request.id, enforced.failure))
             else:
-                call.answer.final(answers.denial(call.request.id, call.request.method, enforced))
+                request = call.request
+                denial = answers.denial(request.id, request.method, enforced, call.access.tool)
+                call.answer.final(denial)
             call.finish("unknown", cause="input_denied")
 
         self._front.pipeline.submit(access, call.route.run, "", recorded)
