@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 from install import ROOT
 
 if TYPE_CHECKING:
-    from run import Pair
+    from clients import Kind
+    from pairs import Pair
 
 PAGE: Final = ROOT / "docs" / "reference" / "interoperability.md"
 BEGIN: Final = "<!-- made by make interop -->"
@@ -18,10 +19,10 @@ def render(pairs: "Sequence[Pair]") -> str:
     servers = list(dict.fromkeys(pair.upstream.name for pair in pairs))
     found = {(pair.client, pair.upstream.name): pair for pair in pairs}
     rows = [
-        ["client", "revision", *servers],
-        ["---"] * (len(servers) + 2),
+        ["client", "revision", "after a restart", *servers],
+        ["---"] * (len(servers) + 3),
         *(
-            [kind.label, _versions(kind, pairs), *(_cell(found[kind, s]) for s in servers)]
+            [kind.label, *_of(kind, pairs), *(_cell(found[kind, s]) for s in servers)]
             for kind in clients
         ),
     ]
@@ -31,15 +32,16 @@ def render(pairs: "Sequence[Pair]") -> str:
     return f"{BEGIN}\n{table}\n\nServers:\n\n{legend}\n{END}"
 
 
-def _versions(kind: object, pairs: "Sequence[Pair]") -> str:
-    seen = {pair.version for pair in pairs if pair.client is kind and pair.version}
-    return ", ".join(sorted(seen)) or "–"
+def _of(kind: "Kind", pairs: "Sequence[Pair]") -> list[str]:
+    """The revision that a client agreed upon, and how it goes on after a restart."""
+    mine = [pair for pair in pairs if pair.client is kind]
+    versions = {pair.version for pair in mine if pair.version}
+    went = {how for pair in mine for how in pair.after.values()}
+    return [", ".join(sorted(said)) or "–" for said in (versions, went)]
 
 
 def _cell(pair: "Pair") -> str:
-    if pair.failures:
-        return "**" + ", ".join(pair.failures) + "**"
-    return "yes" if set(pair.after.values()) == {"goes on"} else "yes, reconnects"
+    return f"**{', '.join(pair.failures)}**" if pair.failures else "yes"
 
 
 def differs(made: str) -> bool:
