@@ -153,7 +153,9 @@ class Call:
                 answers.unknown(request.id, request.method, self.route.shown), error_code=code
             )
         else:
-            self.answer.final(answers.denial(request.id, request.method, enforced, self.access.tool))
+            self.answer.final(
+                answers.denial(request.id, request.method, enforced, self.access.tool)
+            )
 
     def _end(self) -> None:
         self._handle = None
