@@ -10,8 +10,9 @@ from exeat.core.strictjson import MalformedJson, parse
 from exeat.evidence.model import Status
 from exeat.gateway import answers
 from exeat.gateway.answer import ClientAnswer
+from exeat.gateway.held import Turn
 from exeat.gateway.inbound import Request, RequestId
-from exeat.gateway.link import Handle, Link
+from exeat.gateway.link import Handle, Link, MessageSink
 from exeat.gateway.methods import (
     CANCELLED,
     RETRYABLE_WITH_INPUT,
@@ -36,6 +37,7 @@ from exeat.gateway.wire import (
 if TYPE_CHECKING:
     from exeat.gateway.asks import Given
     from exeat.gateway.front import Front
+    from exeat.gateway.rounds import Round
     from exeat.gateway.routes import Route
 
 _LISTEN: Final = "subscriptions/listen"
@@ -46,7 +48,8 @@ class Call:
 
     __slots__ = (
         "_answered", "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer",
-        "given", "given_up", "reason", "request", "route", "ruled", "started", "unlimited",
+        "given", "given_up", "reason", "request", "round", "rounds", "route", "ruled", "started",
+        "turn", "unlimited",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +73,11 @@ class Call:
         self.ruled: Decision | None = None
         self.given: Sequence[Given] = ()
         """The client's answers to questions of an earlier round; they leave with the call."""
+        self.turn: Turn | None = None
+        """A legacy server that may ask a modern client speaks through this."""
+        self.round: Round | None = None
+        """The questions of a modern server that a legacy client is answering."""
+        self.rounds = 0
         self._answered: list[Enforced] = []
         self._enforced: Enforced | None = None
         self._link: Link | None = None
@@ -124,16 +132,24 @@ class Call:
 
     def _send(self, enforced: Enforced) -> bool:
         """False if nothing left."""
+        if self.turn is not None:
+            self._handle = self.turn.handle
+            return self._front.held.resume(self, self.turn)
         link = self._link
         if link is None or not link.usable or self.route.upstream.closed:
             self.link_failed(self.reason or "is not running", sent=False)
             return False
-        outbound = translate(self.request, link.era, self.access.target)
+        offers = self.route.offers
+        outbound = translate(self.request, link.era, self.access.target, offers)
         method = self.request.method
         outbound.may_stream = method in RETRYABLE_WITH_INPUT
         if link.era is Era.MODERN and method == "tools/call" and self.access.tool is not None:
             outbound.param_headers = self._front.param_headers(self.access)
-        handle = link.call(outbound, self)
+        sink: MessageSink = self
+        across = link.era is Era.LEGACY and self.request.era is Era.MODERN
+        if across and offers and outbound.may_stream:
+            sink = self.turn = Turn(self, link)
+        handle = link.call(outbound, sink)
         if self._enforced is None:  # the link said at once that it could not
             return False
         self._handle = handle
@@ -159,6 +175,9 @@ class Call:
 
     def _end(self) -> None:
         self._handle = None
+        turn, self.turn = self.turn, None
+        if turn is not None and turn.to is None:  # it was to be taken over, and is not
+            self._front.held.drop(turn)
         self._front.ended(self)
 
     def finish(
@@ -169,6 +188,35 @@ class Call:
         self._end()
         if enforced is not None:
             self._front.pipeline.outcome(enforced, status, cause=cause, digest=digest, size=size)
+
+    # ---- questions between eras
+
+    def hand_over(self) -> Handle | None:
+        """The server's call is held from now on, and no longer this request's."""
+        handle, self._handle, self.turn = self._handle, None, None
+        return handle
+
+    def wait(self, on: "Round") -> None:
+        """The client is asked something, and this request goes on when it has answered."""
+        self.round, self.unlimited = on, True
+        self.rounds += 1
+        self._front.calls.add(self)
+        if self.route.session is not None:
+            self.route.session.calls[self.request.id] = self
+
+    def go_on(self, answered: list[Enforced]) -> None:
+        """Once more from the decision on, with the answers among the parameters."""
+        self.round, self.unlimited, self.started = None, False, self._front.loop.time()
+        self._answered, self._hash, self._size = answered, None, 0
+        router = self._front.router
+        access = router.describe(self.request, self.route, self._front.clock())
+        self.access = router.seen(self._front.pipeline.refreshed(access), self.route)
+        if self._link is not None:
+            self._decide(self._link)
+
+    def over(self) -> None:
+        self.round = None
+        self._end()
 
     # ---- MessageSink
 
@@ -310,6 +358,9 @@ class Call:
 
     def give_up(self, cause: str) -> None:
         """GW-9: cancel at the upstream; what it did by then is unknown, and is recorded so."""
+        if self.round is not None:
+            self.round.end(answers.cancelled(self.request.id))
+            return
         handle, self._handle = self._handle, None
         if handle is None and self._enforced is not None:
             return

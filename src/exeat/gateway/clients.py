@@ -30,7 +30,7 @@ from exeat.gateway.methods import (
     Era,
 )
 from exeat.gateway.pipeline import Enforced
-from exeat.gateway.routes import Route
+from exeat.gateway.routes import Route, offered
 from exeat.gateway.sessions import ClientSession, principal_key
 from exeat.gateway.upstreams import UpstreamServer
 from exeat.gateway.wire import (
@@ -166,7 +166,7 @@ class Clients:
         self, session: ClientSession, found: tuple[ServerFacts, UpstreamServer], caller: Caller
     ) -> Mapping[str, Any] | str:
         facts, upstream = found
-        route = Route(facts, upstream, caller, session, session.principal, "", "")
+        route = Route(facts, upstream, caller, session, session.principal, "", "", session.offers)
         made = await self._front.router.make_link(route)
         if isinstance(made, str):
             return made
@@ -180,7 +180,7 @@ class Clients:
             found = self._front.router.one(server)
             try:
                 if found is not None:
-                    await found[1].prepare(principal_key(caller))
+                    await found[1].prepare(principal_key(caller), offered(request, None))
                     about = found[1].about
             except ExeatError as failure:
                 failed = answers.upstream_failed(request.id, server, str(failure), "", sent=False)

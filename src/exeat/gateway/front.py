@@ -21,6 +21,7 @@ from exeat.gateway.call import Call
 from exeat.gateway.clients import Clients
 from exeat.gateway.credentials import Credentials
 from exeat.gateway.edge import Connection, Exchange
+from exeat.gateway.held import Held
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.inbound import (
     HEADER_MISMATCH,
@@ -84,6 +85,7 @@ class Front:
         self.credentials = Credentials(pipeline)
         self.router = Router(upstreams, pipeline)
         self.asks = Asks(self)
+        self.held = Held(self)
         self.lists = Lists(self)
         self.clients = Clients(self)
         self.calls: set[Call] = set()
@@ -288,7 +290,9 @@ class Front:
             answer.final(answers.unknown(request.id, "prompts/get", route.shown), error_code=-32602)
             return None
         call = Call(self, route, request, access, answer)
-        call.given = given
+        call.given = given.answers
+        if given.held:
+            return self._taken_over(call, given.held)
         if route.session is not None:
             route.session.calls[request.id] = call
         link = self.router.link_now(route)
@@ -297,6 +301,20 @@ class Front:
             call.submit(link)
         else:
             self.spawn(self._later(call), call.broke)
+        return call
+
+    def _taken_over(self, call: Call, held: str) -> Exchange | None:
+        """The answers are for a server that waits for them."""
+        modern = call.request.era is Era.MODERN
+        turn = self.held.take(held, call.route.principal) if modern else None
+        if turn is None:
+            text = "Invalid requestState: the call that asked is over, or was answered already"
+            error = error_message(call.request.id, error_body(-32602, text))
+            call.answer.final(error, error_code=-32602)
+            return None
+        call.turn = turn
+        call.access = self.router.seen(call.access, call.route)
+        call.submit(turn.link)
         return call
 
     async def _later(self, call: Call) -> None:
@@ -409,12 +427,14 @@ class Front:
                 call.answer.keep_alive()
             self.clients.keep_alive()
             self.sessions.sweep()
+            self.held.sweep()
         self._timer = self.loop.call_later(SWEEP_S, self._sweep)
 
     async def close(self) -> None:
         self._timer.cancel()
         for call in list(self.calls):
             call.give_up("gateway_stopped")
+        self.held.close()
         self.clients.close()
         self.sessions.close()
         for task in list(self.tasks):

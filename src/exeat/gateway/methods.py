@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 
 class Era(StrEnum):
@@ -53,6 +53,35 @@ CLIENT_METHODS: Final[Mapping[Era, frozenset[str]]] = {
 }
 SERVER_METHODS: Final = frozenset({"sampling/createMessage", "elicitation/create", "roots/list"})
 """What a server asks of a client: egress towards a model or a person, decided like any action."""
+
+_KINDS: Final = {
+    "sampling/createMessage": "sampling",
+    "elicitation/create": "elicitation",
+    "roots/list": "roots",
+}
+_PARTS: Final = {
+    "elicitation": ("form", "url"),
+    "sampling": ("context", "tools"),
+    "roots": (),
+}
+
+
+def kind_of(method: str) -> str:
+    """The client's capability that a question needs."""
+    return _KINDS[method]
+
+
+def askable(capabilities: object) -> dict[str, Any]:
+    """What a client of either era may be asked for, as the other era says it: the known parts only, so
+    that a principal has few connections that differ in nothing but this."""
+    if type(capabilities) is not dict:
+        return {}
+    return {
+        kind: {part: {} for part in parts if type(capabilities[kind].get(part)) is dict}
+        for kind, parts in _PARTS.items()
+        if type(capabilities.get(kind)) is dict
+    }
+
 
 CANCELLED: Final = "notifications/cancelled"
 SERVER_NOTIFICATIONS: Final = frozenset(
