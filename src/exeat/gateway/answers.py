@@ -89,6 +89,8 @@ def unknown(request_id: RequestId, method: str, target: str) -> bytes:
         return error_message(request_id, error_body(UNKNOWN_TOOL, f"Unknown tool: {target}"))
     if method == "prompts/get":
         return error_message(request_id, error_body(UNKNOWN_TOOL, f"Unknown prompt: {target}"))
+    if method.startswith("tasks/"):
+        return error_message(request_id, error_body(UNKNOWN_TOOL, f"Unknown task: {target}"))
     if method.startswith("resources/"):
         return error_message(
             request_id, error_body(UNKNOWN_TOOL, f"Unknown resource: {target}", {"uri": target})

@@ -8,7 +8,7 @@ from exeat.core.decision import Decision, Reason
 from exeat.core.request import AccessRequest
 from exeat.core.strictjson import MalformedJson, parse
 from exeat.evidence.model import Status
-from exeat.gateway import answers
+from exeat.gateway import answers, tasks
 from exeat.gateway.answer import ClientAnswer
 from exeat.gateway.held import Turn
 from exeat.gateway.inbound import Request, RequestId
@@ -108,10 +108,14 @@ class Call:
 
     def _beside(self) -> dict[str, Any] | None:
         """The client's answers to earlier questions leave with the call, so they are on record."""
-        answers_given = self.request.params.get("inputResponses")
-        if answers_given is None or self.request.method != "tools/call":
+        params = self.request.params
+        if self.request.method != "tools/call":
             return None
-        return {INPUTS_KEY: answers_given}
+        leaving = {
+            INPUTS_KEY: params.get("inputResponses"),
+            tasks.EXTENSION: params.get("task"),
+        }
+        return {key: value for key, value in leaving.items() if value is not None} or None
 
     def _recorded(self, enforced: Enforced) -> None:
         self._enforced = enforced
@@ -139,9 +143,15 @@ class Call:
         if link is None or not link.usable or self.route.upstream.closed:
             self.link_failed(self.reason or "is not running", sent=False)
             return False
-        offers = self.route.offers
-        outbound = translate(self.request, link.era, self.access.target, offers)
-        method = self.request.method
+        method, target, offers = self.request.method, self.access.target, self.route.offers
+        if method in tasks.OWNED or "task" in self.request.params:
+            if link.era is not self.request.era:
+                self.link_failed(
+                    "has tasks of another protocol revision than the client", sent=False
+                )
+                return False
+            target = self.request.params.get("taskId", target)
+        outbound = translate(self.request, link.era, target, offers)
         outbound.may_stream = method in RETRYABLE_WITH_INPUT
         if link.era is Era.MODERN and method == "tools/call" and self.access.tool is not None:
             outbound.param_headers = self._front.param_headers(self.access)
@@ -273,9 +283,13 @@ class Call:
                 if enforced is not None:
                     self._front.input_required(self, enforced, value, result)
                 return
+            if kind == "task" and self._may_be_task and self.request.era is Era.MODERN:
+                kind = "complete"
             if kind != "complete":
                 raise Nonsense(f"the result type {str(kind)[:40]!r} is not known")
             result = encode(value)
+        if self.request.method in tasks.OWNED or self._may_be_task:
+            result = self._renamed(result)
         seen = peek(result)
         if modern != (self.request.era is Era.MODERN):
             result = self._across(result, to_modern=not modern)
@@ -285,6 +299,20 @@ class Call:
             digest=hashlib.sha256(result).digest(),
             size=len(result),
         )
+
+    @property
+    def _may_be_task(self) -> bool:
+        return self.request.method == "tools/call" and tasks.served(self.route.server)
+
+    def _renamed(self, result: bytes) -> bytes:
+        """The task under the name that is this principal's.  Its questions are not carried: what is
+        not decided does not reach a model or a person (GW-7)."""
+        value = self._read_result(result)
+        if "inputRequests" in value:
+            raise Nonsense("a task that asks for input, which this gateway does not carry")
+        names, route = self._front.task_names, self.route
+        tasks.rename(value, lambda task: names.shown(route.server.id, route.principal, task))
+        return encode(value)
 
     def _strictly(self, result: bytes) -> dict[str, Any]:
         try:

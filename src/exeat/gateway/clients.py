@@ -13,7 +13,7 @@ from exeat.core.errors import ExeatError
 from exeat.core.facts import Lifecycle, ServerFacts
 from exeat.core.ids import ActionId, AgentId, ServerId
 from exeat.core.request import AccessRequest, Caller
-from exeat.gateway import answers
+from exeat.gateway import answers, tasks
 from exeat.gateway.answer import ClientAnswer
 from exeat.gateway.edge import Connection, Exchange
 from exeat.gateway.http1 import RequestHead
@@ -154,7 +154,7 @@ class Clients:
             about = opened
         result = {
             "protocolVersion": version,
-            "capabilities": capabilities_of(about, Era.LEGACY),
+            "capabilities": self._capabilities(about, server),
             "serverInfo": info_of(about),
         }
         if isinstance(about.get("instructions"), str):
@@ -188,7 +188,7 @@ class Clients:
                 return
         result: dict[str, Any] = {
             "supportedVersions": [*MODERN_VERSIONS],
-            "capabilities": capabilities_of(about, Era.MODERN),
+            "capabilities": self._capabilities(about, server),
             "resultType": "complete",
             "ttlMs": 0,
             "cacheScope": "private",
@@ -197,6 +197,13 @@ class Clients:
         if isinstance(about.get("instructions"), str):
             result["instructions"] = about["instructions"]
         answer.final(result_message(request.id, encode(result)))
+
+    def _capabilities(self, about: Mapping[str, Any], server: ServerId | None) -> dict[str, Any]:
+        facts = self._front.pipeline.state.view.snapshot.servers.get(server) if server else None
+        known = capabilities_of(about)
+        if facts is not None and tasks.served(facts):
+            known |= tasks.capability(about.get("capabilities", {}))
+        return known
 
     # ---- legacy sessions
 
@@ -377,8 +384,8 @@ class _Standing:
             self._clients.relisten(self._session, self._server, self._link)
 
 
-def capabilities_of(about: Mapping[str, Any], era: Era) -> dict[str, Any]:
-    """What the upstream offers, less what the gateway cannot carry in this era."""
+def capabilities_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What the upstream offers, less what the gateway cannot carry."""
     offered = about.get("capabilities")
     known = {"tools", "prompts", "resources", "completions", "logging"}
     return {

@@ -43,6 +43,7 @@ from exeat.gateway.routes import Route, Router
 from exeat.gateway.sealing import StateSealer
 from exeat.gateway.sessions import ClientSession, Sessions
 from exeat.gateway.settings import GatewaySettings
+from exeat.gateway.tasks import OWNED, TaskNames, augmentation, served
 from exeat.gateway.upstreams import Upstreams
 from exeat.gateway.wire import encode, error_body, error_message
 
@@ -86,6 +87,7 @@ class Front:
         self.router = Router(upstreams, pipeline)
         self.asks = Asks(self)
         self.held = Held(self)
+        self.task_names = TaskNames(state_key)
         self.lists = Lists(self)
         self.clients = Clients(self)
         self.calls: set[Call] = set()
@@ -266,14 +268,17 @@ class Front:
         self, answer: ClientAnswer, head: RequestHead, request: Request, route: Route
     ) -> Exchange | None:
         """One action on one server."""
+        legacy = request.era is Era.LEGACY
+        augmentation(request.params, allowed=legacy and served(route.server))
         given = self.asks.reopened(request, route)
         if isinstance(given, str):
             answer.final(error_message(request.id, error_body(-32602, given)), error_code=-32602)
             return None
         access = self.router.describe(request, route, self.clock())
-        if not self.router.serves(request, route):
+        ruled = self._ruled(request, route)
+        if ruled is not None:
             call = Call(self, route, request, access, answer)
-            call.ruled = NOT_SERVED
+            call.ruled = ruled
             call.submit(NO_LINK)
             return call
         if request.era is Era.MODERN and access.tool is not None:
@@ -302,6 +307,19 @@ class Front:
         else:
             self.spawn(self._later(call), call.broke)
         return call
+
+    def _ruled(self, request: Request, route: Route) -> Decision | None:
+        """A denial that needs no policy: a method that is not served, a task that is not the
+        principal's.  A task that is gets the server's own name."""
+        if not self.router.serves(request, route):
+            return NOT_SERVED
+        if request.method in OWNED:
+            given = request.params.get("taskId")
+            task = self.task_names.meant(route.server.id, route.principal, given)
+            if task is None:
+                return NOT_A_TASK
+            request.params["taskId"] = task
+        return None
 
     def _taken_over(self, call: Call, held: str) -> Exchange | None:
         """The answers are for a server that waits for them."""
@@ -483,5 +501,6 @@ class _NoLink:
 
 
 NOT_SERVED: Final = Decision(Verdict.DENY, Reason.METHOD_UNKNOWN)
+NOT_A_TASK: Final = Decision(Verdict.DENY, Reason.ACTION_UNKNOWN)
 NO_LINK: Final = _NoLink("")
 UNREACHABLE: Final = _NoLink("unreachable")

@@ -30,6 +30,9 @@ NAME_KEY: Final[Mapping[str, str]] = {
     "tools/call": "name",
     "prompts/get": "name",
     "resources/read": "uri",
+    "tasks/get": "taskId",
+    "tasks/result": "taskId",
+    "tasks/cancel": "taskId",
 }
 """Method → the parameter that Mcp-Name mirrors (2026-07-28, Transports)."""
 
@@ -45,7 +48,9 @@ LIST_KEY: Final[Mapping[str, str]] = {
     "resources/list": "resources",
     "resources/templates/list": "resourceTemplates",
 }
-_BOTH: Final = frozenset({*NAME_KEY, *LIST_KEY, "completion/complete"})
+RETRYABLE_WITH_INPUT: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
+"""Methods whose modern result may be ``input_required`` (SEP-2322)."""
+_BOTH: Final = frozenset({*RETRYABLE_WITH_INPUT, *LIST_KEY, "completion/complete"})
 CLIENT_METHODS: Final[Mapping[Era, frozenset[str]]] = {
     Era.LEGACY: _BOTH
     | {"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"},
@@ -105,16 +110,17 @@ CLIENT_NOTIFICATIONS: Final = frozenset(
         "notifications/roots/list_changed",
     }
 )
-RETRYABLE_WITH_INPUT: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
-"""Methods whose modern result may be ``input_required`` (SEP-2322)."""
 
 
 MEMBERS: Final[Mapping[str, frozenset[str]]] = {
-    "tools/call": _RETRY | {"name", "arguments"},
+    "tools/call": _RETRY | {"name", "arguments", "task"},
     "prompts/get": _RETRY | {"name", "arguments"},
     "resources/read": _RETRY | {"uri"},
     "resources/subscribe": frozenset({"uri"}),
     "resources/unsubscribe": frozenset({"uri"}),
+    "tasks/get": frozenset({"taskId"}),
+    "tasks/result": frozenset({"taskId"}),
+    "tasks/cancel": frozenset({"taskId"}),
     "completion/complete": frozenset({"ref", "argument", "context"}),
     "logging/setLevel": frozenset({"level"}),
     "subscriptions/listen": frozenset({"notifications"}),

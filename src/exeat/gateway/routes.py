@@ -10,6 +10,7 @@ from exeat.core.facts import Lifecycle, ServerFacts, tool_action
 from exeat.core.ids import ActionId, PersonId, ServerId
 from exeat.core.records import record
 from exeat.core.request import AccessRequest, Caller
+from exeat.gateway import tasks
 from exeat.gateway.inbound import Request
 from exeat.gateway.link import Link
 from exeat.gateway.methods import CLIENT_METHODS, META_CAPABILITIES, askable
@@ -164,6 +165,10 @@ class Router:
     def serves(self, request: Request, route: Route) -> bool:
         """GW-7: methods of the client's era, and those that the server is registered to allow."""
         method = request.method
+        if method in tasks.NEVER_SERVED:
+            return False
+        if method in tasks.OWNED and not tasks.served(route.server):
+            return False
         return method in CLIENT_METHODS[request.era] or method in route.server.extra_methods
 
     # ---- facts
