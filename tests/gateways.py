@@ -28,6 +28,7 @@ from exeat.storage.ledger import SqliteLedgerReader
 
 TESTS = Path(__file__).parent
 MODERN = VERSION
+CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 ACCEPT = "application/json, text/event-stream"
 UP = "import typer; from exeat.cli.up import up; typer.run(up)"
 CALL_S = 15.0
@@ -142,13 +143,15 @@ class Wire:
         self.http = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         self.path, self.key = path, key
         self.status, self.fields = 0, {}
+        self.offers: dict[str, Any] = {}
         self._last = 0
 
     def ask(self, method: str, params: Mapping[str, Any] | None = None, name: str = "") -> Any:
         """The answer's JSON value.  Raises OSError or HTTPException when the gateway is gone."""
         self._last += 1
         body = {"jsonrpc": "2.0", "id": self._last, "method": method}
-        body["params"] = {**(params or {}), "_meta": META}
+        meta = {**META, CAPABILITIES: self.offers} if self.offers else META
+        body["params"] = {**(params or {}), "_meta": meta}
         fields = {
             "Content-Type": "application/json",
             "Accept": ACCEPT,
@@ -192,8 +195,8 @@ class Wire:
 
 def denied(answer: Mapping[str, Any]) -> str:
     """The reason of a denied tool call, or empty."""
-    told = answer.get("result", {}).get("structuredContent") or {}
-    return str(told.get("denied", {}).get("reason", ""))
+    told = answer.get("result", {}).get("_meta") or {}
+    return str(told.get("exeat/denied", {}).get("reason", ""))
 
 
 def text(answer: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from exeat.core.errors import ExeatError
 from exeat.core.facts import Lifecycle, ServerFacts
 from exeat.core.ids import ActionId, AgentId, ServerId
 from exeat.core.request import AccessRequest, Caller
-from exeat.gateway import answers
+from exeat.gateway import answers, tasks
 from exeat.gateway.answer import ClientAnswer
 from exeat.gateway.edge import Connection, Exchange
 from exeat.gateway.http1 import RequestHead
@@ -30,7 +30,7 @@ from exeat.gateway.methods import (
     Era,
 )
 from exeat.gateway.pipeline import Enforced
-from exeat.gateway.routes import Route
+from exeat.gateway.routes import Route, offered
 from exeat.gateway.sessions import ClientSession, principal_key
 from exeat.gateway.upstreams import UpstreamServer
 from exeat.gateway.wire import (
@@ -154,7 +154,7 @@ class Clients:
             about = opened
         result = {
             "protocolVersion": version,
-            "capabilities": capabilities_of(about, Era.LEGACY),
+            "capabilities": self._capabilities(about, server),
             "serverInfo": info_of(about),
         }
         if isinstance(about.get("instructions"), str):
@@ -166,7 +166,7 @@ class Clients:
         self, session: ClientSession, found: tuple[ServerFacts, UpstreamServer], caller: Caller
     ) -> Mapping[str, Any] | str:
         facts, upstream = found
-        route = Route(facts, upstream, caller, session, session.principal, "", "")
+        route = Route(facts, upstream, caller, session, session.principal, "", "", session.offers)
         made = await self._front.router.make_link(route)
         if isinstance(made, str):
             return made
@@ -180,7 +180,7 @@ class Clients:
             found = self._front.router.one(server)
             try:
                 if found is not None:
-                    await found[1].prepare(principal_key(caller))
+                    await found[1].prepare(principal_key(caller), offered(request, None))
                     about = found[1].about
             except ExeatError as failure:
                 failed = answers.upstream_failed(request.id, server, str(failure), "", sent=False)
@@ -188,7 +188,7 @@ class Clients:
                 return
         result: dict[str, Any] = {
             "supportedVersions": [*MODERN_VERSIONS],
-            "capabilities": capabilities_of(about, Era.MODERN),
+            "capabilities": self._capabilities(about, server),
             "resultType": "complete",
             "ttlMs": 0,
             "cacheScope": "private",
@@ -197,6 +197,13 @@ class Clients:
         if isinstance(about.get("instructions"), str):
             result["instructions"] = about["instructions"]
         answer.final(result_message(request.id, encode(result)))
+
+    def _capabilities(self, about: Mapping[str, Any], server: ServerId | None) -> dict[str, Any]:
+        facts = self._front.pipeline.state.view.snapshot.servers.get(server) if server else None
+        known = capabilities_of(about)
+        if facts is not None and tasks.served(facts):
+            known |= tasks.capability(about.get("capabilities", {}))
+        return known
 
     # ---- legacy sessions
 
@@ -377,8 +384,8 @@ class _Standing:
             self._clients.relisten(self._session, self._server, self._link)
 
 
-def capabilities_of(about: Mapping[str, Any], era: Era) -> dict[str, Any]:
-    """What the upstream offers, less what the gateway cannot carry in this era."""
+def capabilities_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What the upstream offers, less what the gateway cannot carry."""
     offered = about.get("capabilities")
     known = {"tools", "prompts", "resources", "completions", "logging"}
     return {

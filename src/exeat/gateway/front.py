@@ -21,6 +21,7 @@ from exeat.gateway.call import Call
 from exeat.gateway.clients import Clients
 from exeat.gateway.credentials import Credentials
 from exeat.gateway.edge import Connection, Exchange
+from exeat.gateway.held import Held
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.inbound import (
     HEADER_MISMATCH,
@@ -42,6 +43,7 @@ from exeat.gateway.routes import Route, Router
 from exeat.gateway.sealing import StateSealer
 from exeat.gateway.sessions import ClientSession, Sessions
 from exeat.gateway.settings import GatewaySettings
+from exeat.gateway.tasks import OWNED, TaskNames, augmentation, served
 from exeat.gateway.upstreams import Upstreams
 from exeat.gateway.wire import encode, error_body, error_message
 
@@ -84,6 +86,8 @@ class Front:
         self.credentials = Credentials(pipeline)
         self.router = Router(upstreams, pipeline)
         self.asks = Asks(self)
+        self.held = Held(self)
+        self.task_names = TaskNames(state_key)
         self.lists = Lists(self)
         self.clients = Clients(self)
         self.calls: set[Call] = set()
@@ -264,14 +268,17 @@ class Front:
         self, answer: ClientAnswer, head: RequestHead, request: Request, route: Route
     ) -> Exchange | None:
         """One action on one server."""
+        legacy = request.era is Era.LEGACY
+        augmentation(request.params, allowed=legacy and served(route.server))
         given = self.asks.reopened(request, route)
         if isinstance(given, str):
             answer.final(error_message(request.id, error_body(-32602, given)), error_code=-32602)
             return None
         access = self.router.describe(request, route, self.clock())
-        if not self.router.serves(request, route):
+        ruled = self._ruled(request, route)
+        if ruled is not None:
             call = Call(self, route, request, access, answer)
-            call.ruled = NOT_SERVED
+            call.ruled = ruled
             call.submit(NO_LINK)
             return call
         if request.era is Era.MODERN and access.tool is not None:
@@ -288,7 +295,9 @@ class Front:
             answer.final(answers.unknown(request.id, "prompts/get", route.shown), error_code=-32602)
             return None
         call = Call(self, route, request, access, answer)
-        call.given = given
+        call.given = given.answers
+        if given.held:
+            return self._taken_over(call, given.held)
         if route.session is not None:
             route.session.calls[request.id] = call
         link = self.router.link_now(route)
@@ -297,6 +306,33 @@ class Front:
             call.submit(link)
         else:
             self.spawn(self._later(call), call.broke)
+        return call
+
+    def _ruled(self, request: Request, route: Route) -> Decision | None:
+        """A denial that needs no policy: a method that is not served, a task that is not the
+        principal's.  A task that is gets the server's own name."""
+        if not self.router.serves(request, route):
+            return NOT_SERVED
+        if request.method in OWNED:
+            given = request.params.get("taskId")
+            task = self.task_names.meant(route.server.id, route.principal, given)
+            if task is None:
+                return NOT_A_TASK
+            request.params["taskId"] = task
+        return None
+
+    def _taken_over(self, call: Call, held: str) -> Exchange | None:
+        """The answers are for a server that waits for them."""
+        modern = call.request.era is Era.MODERN
+        turn = self.held.take(held, call.route.principal) if modern else None
+        if turn is None:
+            text = "Invalid requestState: the call that asked is over, or was answered already"
+            error = error_message(call.request.id, error_body(-32602, text))
+            call.answer.final(error, error_code=-32602)
+            return None
+        call.turn = turn
+        call.access = self.router.seen(call.access, call.route)
+        call.submit(turn.link)
         return call
 
     async def _later(self, call: Call) -> None:
@@ -409,12 +445,14 @@ class Front:
                 call.answer.keep_alive()
             self.clients.keep_alive()
             self.sessions.sweep()
+            self.held.sweep()
         self._timer = self.loop.call_later(SWEEP_S, self._sweep)
 
     async def close(self) -> None:
         self._timer.cancel()
         for call in list(self.calls):
             call.give_up("gateway_stopped")
+        self.held.close()
         self.clients.close()
         self.sessions.close()
         for task in list(self.tasks):
@@ -463,5 +501,6 @@ class _NoLink:
 
 
 NOT_SERVED: Final = Decision(Verdict.DENY, Reason.METHOD_UNKNOWN)
+NOT_A_TASK: Final = Decision(Verdict.DENY, Reason.ACTION_UNKNOWN)
 NO_LINK: Final = _NoLink("")
 UNREACHABLE: Final = _NoLink("unreachable")

@@ -14,6 +14,7 @@ from exeat.gateway.pipeline import Enforced
 if TYPE_CHECKING:
     from exeat.gateway.answer import ClientAnswer
     from exeat.gateway.call import Call
+    from exeat.gateway.rounds import Round
 
 SESSIONS_MAX: Final = 10_000
 SESSIONS_PER_PRINCIPAL_MAX: Final = 256
@@ -29,12 +30,15 @@ def principal_key(caller: Caller) -> str:
 
 @dataclass(slots=True)
 class Asked:
-    """A question of a server that the client has been given, on ``answer``, and has not answered."""
+    """A question of a server that the client has been given, on ``answer``, and has not answered.
 
-    link: Link
+    ``link``: who gets the answer (legacy); else ``round``, where ``id`` is the question's key."""
+
+    link: Link | None
     id: RequestId
     enforced: Enforced
     answer: "ClientAnswer"
+    round: "Round | None" = None
 
 
 @dataclass(slots=True, eq=False)
