@@ -22,7 +22,7 @@ from exeat.gateway.clients import Clients
 from exeat.gateway.credentials import Credentials
 from exeat.gateway.edge import Connection, Exchange
 from exeat.gateway.held import Held
-from exeat.gateway.http1 import RequestHead
+from exeat.gateway.http1 import CACHED_HEAD_BYTES, RequestHead
 from exeat.gateway.inbound import (
     HEADER_MISMATCH,
     Notification,
@@ -135,9 +135,10 @@ class Front:
             return None
         checked = head.method == "POST" and check_http(head.fields) is None
         door = Door(endpoint.server, head.fields.get("authorization"), checked)
-        if len(self._doors) >= DOORS_MAX:
-            self._doors.clear()
-        self._doors[head] = door
+        if head.size <= CACHED_HEAD_BYTES:
+            if len(self._doors) >= DOORS_MAX:
+                self._doors.clear()
+            self._doors[head] = door
         return door
 
     def _other_path(self, connection: Connection, head: RequestHead) -> None:
