@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from exeat.gateway.routes import Route
 
 _LISTEN: Final = "subscriptions/listen"
+_SUBSCRIBES: Final = frozenset({"resources/subscribe", "resources/unsubscribe"})
 
 
 class Call:
@@ -151,6 +152,8 @@ class Call:
                 )
                 return False
             target = self.request.params.get("taskId", target)
+        if link.era is not self.request.era and self._changes(link):
+            return True
         outbound = translate(self.request, link.era, target, offers)
         outbound.may_stream = method in RETRYABLE_WITH_INPUT
         if link.era is Era.MODERN and method == "tools/call" and self.access.tool is not None:
@@ -163,6 +166,21 @@ class Call:
         if self._enforced is None:  # the link said at once that it could not
             return False
         self._handle = handle
+        return True
+
+    def _changes(self, link: Link) -> bool:
+        """What one era asks for in another way than the other; False if it is something else."""
+        session, method = self.route.session, self.request.method
+        if method == _LISTEN:
+            self._handle = self._front.clients.heard.listen(self, link)
+        elif method in _SUBSCRIBES and session is not None:
+            uri, clients = self.access.target, self._front.clients
+            if clients.subscribe(session, self.route.server.id, link, method, uri):
+                self.link_result(b"{}")
+            else:
+                self.link_failed("is subscribed to as often as it may be", sent=False)
+        else:
+            return False
         return True
 
     def _refuse(self, enforced: Enforced) -> None:

@@ -15,6 +15,7 @@ from exeat.core.ids import ActionId, AgentId, ServerId
 from exeat.core.request import AccessRequest, Caller
 from exeat.gateway import answers, tasks
 from exeat.gateway.answer import ClientAnswer
+from exeat.gateway.changes import ACKNOWLEDGED, KINDS, Heard, legacy_params, listening_for
 from exeat.gateway.edge import Connection, Exchange
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.inbound import Notification, Request, RequestId
@@ -39,6 +40,7 @@ from exeat.gateway.wire import (
     error_body,
     error_message,
     notification_message,
+    params_of,
     result_message,
 )
 
@@ -47,12 +49,9 @@ if TYPE_CHECKING:
 
 _AGGREGATE: Final[dict[str, Any]] = {"tools": {}, "prompts": {}, "resources": {}, "completions": {}}
 _RELISTEN_S: Final = 1.0
+SUBSCRIBED_MAX: Final = 256
+"""Resources of one server that one session wants to hear of."""
 _INFO: Final = {"name": "exeat", "title": "exeat gateway", "version": __version__}
-_LIST_CHANGES: Final = {
-    "toolsListChanged": "notifications/tools/list_changed",
-    "promptsListChanged": "notifications/prompts/list_changed",
-    "resourcesListChanged": "notifications/resources/list_changed",
-}
 
 
 class _Stream:
@@ -89,6 +88,7 @@ class Clients:
     def __init__(self, front: "Front") -> None:
         self._front = front
         self.streams: set[ClientAnswer] = set()
+        self.heard = Heard(self)
         self._local: dict[ClientAnswer, tuple[RequestId, frozenset[str]]] = {}
 
     # ---- handshakes
@@ -254,9 +254,29 @@ class Clients:
         return _Stream(answer, self)
 
     def listen(self, session: ClientSession, server: ServerId, link: Link) -> None:
-        """Open the server's own standing stream behind the client's."""
+        """Open the server's own standing stream behind the client's, or what stands for it."""
+        before, sink = session.listening.get(server), _Standing(self, session, server, link)
         if isinstance(link, LegacyHttpLink) and link.usable:
-            session.listening.append(link.listen(_Standing(self, session, server, link)))
+            session.listening[server] = link.listen(sink)
+        elif link.era is Era.MODERN and link.usable:
+            session.listening[server] = link.call(listening_for(session, server), sink)
+            if before is not None:
+                before.cancel()
+
+    def subscribe(
+        self, session: ClientSession, server: ServerId, link: Link, method: str, uri: str
+    ) -> bool:
+        """A legacy client's wish for a modern server.  False if it has too many."""
+        mine = session.subscribed.setdefault(server, set())
+        if method == "resources/unsubscribe":
+            mine.discard(uri)
+        elif len(mine) >= SUBSCRIBED_MAX:
+            return False
+        else:
+            mine.add(uri)
+        if session.stream is not None and session.stream.open:
+            self.listen(session, server, link)
+        return True
 
     def relisten(self, session: ClientSession, server: ServerId, link: Link) -> None:
         stream = session.stream
@@ -279,7 +299,7 @@ class Clients:
             return None
         wanted = request.params.get("notifications")
         wanted = wanted if isinstance(wanted, dict) else {}
-        honored = {key: True for key in _LIST_CHANGES if wanted.get(key) is True}
+        honored = {key: True for key in KINDS if wanted.get(key) is True}
         meta = {META_SUBSCRIPTION: request.id}
         answer.notification(
             "notifications/subscriptions/acknowledged",
@@ -305,10 +325,10 @@ class Clients:
                 continue
             for kind in kinds:
                 params = encode({"_meta": {META_SUBSCRIPTION: request_id}})
-                answer.event(notification_message(_LIST_CHANGES[kind], params))
+                answer.event(notification_message(KINDS[kind], params))
         for session in self._front.sessions:
             if session.stream is not None and session.stream.open:
-                for method in _LIST_CHANGES.values():
+                for method in KINDS.values():
                     session.stream.event(notification_message(method, b"{}"))
 
     def unbound(self, server: ServerId, principal: str, message: Incoming) -> None:
@@ -318,6 +338,9 @@ class Clients:
             self._front.pipeline.ledger.count("server_notification_unknown", None)
             return
         params = raw_bytes(message.params)
+        upstream = self._front.upstreams.servers.get(server)
+        for link in upstream.links_of(principal) if upstream is not None else ():
+            self.heard.said(link, method)
         event = notification_message(method, params)
         for session in self._front.sessions:
             if session.principal != principal or server not in session.links:
@@ -351,15 +374,20 @@ class Clients:
 
 
 class _Standing:
-    """Sink of a server's standing stream (legacy): notifications go on, questions are not served."""
+    """Sink of a server's standing stream, or of what stands for it: notifications go on, questions
+    are not served."""
 
     def __init__(
-        self, clients: Clients, session: ClientSession, server: ServerId, link: LegacyHttpLink
+        self, clients: Clients, session: ClientSession, server: ServerId, link: Link
     ) -> None:
         self._clients, self._session, self._server, self._link = clients, session, server, link
 
     def link_notification(self, method: str, params: bytes) -> None:
         stream = self._session.stream
+        if self._link.era is Era.MODERN:
+            if method in (ACKNOWLEDGED, CANCELLED):
+                return
+            params = encode(legacy_params(params_of(params) or {}))
         if method == CANCELLED:
             self._clients.withdrawn(self._session, self._link, params)
         elif method in SERVER_NOTIFICATIONS and stream is not None:
@@ -375,7 +403,8 @@ class _Standing:
 
     def link_result_end(self, result_type: str) -> None: ...
 
-    def link_result(self, result: bytes) -> None: ...
+    def link_result(self, result: bytes) -> None:
+        self._clients.relisten(self._session, self._server, self._link)
 
     def link_error(self, error: bytes, status: int) -> None: ...
 
