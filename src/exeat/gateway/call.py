@@ -154,7 +154,9 @@ class Call:
             target = self.request.params.get("taskId", target)
         if link.era is not self.request.era and self._changes(link):
             return True
-        outbound = translate(self.request, link.era, target, offers)
+        session = self.route.session
+        level = session.log_level if session is not None else ""
+        outbound = translate(self.request, link.era, target, offers, level)
         outbound.may_stream = method in RETRYABLE_WITH_INPUT
         if link.era is Era.MODERN and method == "tools/call" and self.access.tool is not None:
             outbound.param_headers = self._front.param_headers(self.access)
@@ -179,6 +181,9 @@ class Call:
                 self.link_result(b"{}")
             else:
                 self.link_failed("is subscribed to as often as it may be", sent=False)
+        elif method == "logging/setLevel" and session is not None:
+            session.log_level = str(self.request.params.get("level", ""))
+            self.link_result(b"{}")
         else:
             return False
         return True

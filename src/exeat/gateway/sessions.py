@@ -59,6 +59,8 @@ class ClientSession:
     listening: dict[ServerId, Handle] = field(default_factory=dict)
     subscribed: dict[ServerId, set[str]] = field(default_factory=dict)
     """Resources of modern servers that the client wants to hear of."""
+    log_level: str = ""
+    """As the client set it, for modern servers, which are told with each request."""
     last_asked: int = 0
 
     @property
