@@ -30,6 +30,7 @@ TOOLS = {
     "waits_ended",
     "change",
     "tell",
+    "touch",
     "ask",
 }
 NOTE, PROMPT = "note://one", "topic"

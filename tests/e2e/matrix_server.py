@@ -121,6 +121,25 @@ async def tell(ctx: Context) -> str:
     return "told"
 
 
+@server.tool()
+async def touch(ctx: Context) -> str:
+    """Say that the note changed."""
+    if ctx.protocol_version == MODERN:
+        await ctx.notify_resource_updated("note://one")
+    else:
+        await ctx.session.send_resource_updated("note://one")
+    return "touched"
+
+
+async def subscribed(*_: Any) -> types.EmptyResult:
+    return types.EmptyResult()
+
+
+server._lowlevel_server.add_request_handler(
+    "resources/subscribe", types.SubscribeRequestParams, subscribed
+)
+
+
 QUESTIONS: dict[str, tuple[Any, Any]] = {
     "elicit": (
         types.ElicitRequest(

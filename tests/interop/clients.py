@@ -85,6 +85,10 @@ class Driven:
     def call(self, target: Target, tool: str, arguments: dict[str, Any]) -> Said:
         return Said(**self._order("call", target, tool=tool, arguments=arguments))
 
+    def ask(self, op: str, target: Target, **rest: Any) -> Said:
+        """An order that only this client knows."""
+        return Said(**self._order(op, target, **rest))
+
     def close(self, target: Target) -> None:
         self._order("close", target)
 

@@ -16,8 +16,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
-from clients import Client, Kind, Target, kinds
+import research
+from clients import Client, Driven, Kind, Target, kinds
 from gateways import Gateway, decisions, verified
 from homes import Home
 from install import ROOT, NotInstalled, Peers, install
@@ -25,19 +27,27 @@ from pairs import DENIAL, KILL, TERM, Pair
 from table import PAGE, differs, render, write
 from upstreams import AGENT, Upstream, upstreams
 
+STRANGER: Final = "stranger"
+TASKS_AT: Final = "everything-http"
 
-def make_home(folder: Path, servers: list[Upstream]) -> tuple[Path, str, dict[str, list[str]]]:
-    """All servers pinned and permitted to one agent, except for what ``when`` forbids."""
+
+def make_home(
+    folder: Path, servers: list[Upstream]
+) -> tuple[Path, dict[str, str], dict[str, list[str]]]:
+    """All servers pinned and permitted to both agents, except for what ``when`` forbids."""
     home = Home(folder / "gateway" / "home")  # servers create nothing on the way to it
     pinned = {}
     for each in servers:
-        server = home.server(each.name, url=each.url, command=each.command, env=each.env)
+        extra = research.ALLOWED if each.name == TASKS_AT else ()
+        server = home.server(
+            each.name, url=each.url, command=each.command, env=each.env, extra=extra
+        )
         pinned[each.name] = home.pin_all(server)
-    key = home.agent(AGENT, [each.name for each in servers])
-    permit = f'@id("all") permit(principal == Agent::"{AGENT}", action, resource);'
+    keys = {name: home.agent(name, pinned) for name in (AGENT, STRANGER)}
+    permit = '@id("all") permit(principal, action, resource);'
     home.policy("\n".join([permit, *(each.forbid for each in servers)]))
     home.state.close()
-    return home.path, key, pinned
+    return home.path, keys, pinned
 
 
 def every(clients: dict[Kind, Client], pairs: list[Pair], step: Callable[[Pair], None]) -> None:
@@ -55,7 +65,7 @@ def every(clients: dict[Kind, Client], pairs: list[Pair], step: Callable[[Pair],
 def play(peers: Peers, folder: Path, only: list[str]) -> list[Pair]:
     with ExitStack() as stack:
         servers = stack.enter_context(upstreams(peers, folder))
-        home, key, pinned = make_home(folder, servers)
+        home, keys, pinned = make_home(folder, servers)
         gateway = Gateway(home)
         stack.callback(lambda: gateway.stop())
         clients = {
@@ -64,10 +74,15 @@ def play(peers: Peers, folder: Path, only: list[str]) -> list[Pair]:
             if not only or kind.name in only
         }
         pairs = [
-            Pair(kind, each, Target(each.name, gateway.endpoint(each.name), key))
+            Pair(kind, each, Target(each.name, gateway.endpoint(each.name), keys[AGENT]))
             for kind in clients
             for each in servers
         ]
+        url = gateway.endpoint(TASKS_AT)
+        tasks = [Target(f"tasks-{name}", url, keys[name]) for name in (AGENT, STRANGER)]
+        for client in [c for kind, c in clients.items() if kind.name == "ts1"]:
+            if isinstance(client, Driven):
+                research.check(client, *tasks)
         every(clients, pairs, lambda p: p.first(clients[p.client], pinned[p.upstream.name]))
         for step, end in ((TERM, Gateway.stop), (KILL, Gateway.kill)):
             end(gateway)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from exeat.gateway.routes import Route
 
 _LISTEN: Final = "subscriptions/listen"
+_SUBSCRIBES: Final = frozenset({"resources/subscribe", "resources/unsubscribe"})
 
 
 class Call:
@@ -151,7 +152,11 @@ class Call:
                 )
                 return False
             target = self.request.params.get("taskId", target)
-        outbound = translate(self.request, link.era, target, offers)
+        if link.era is not self.request.era and self._changes(link):
+            return True
+        session = self.route.session
+        level = session.log_level if session is not None else ""
+        outbound = translate(self.request, link.era, target, offers, level)
         outbound.may_stream = method in RETRYABLE_WITH_INPUT
         if link.era is Era.MODERN and method == "tools/call" and self.access.tool is not None:
             outbound.param_headers = self._front.param_headers(self.access)
@@ -163,6 +168,24 @@ class Call:
         if self._enforced is None:  # the link said at once that it could not
             return False
         self._handle = handle
+        return True
+
+    def _changes(self, link: Link) -> bool:
+        """What one era asks for in another way than the other; False if it is something else."""
+        session, method = self.route.session, self.request.method
+        if method == _LISTEN:
+            self._handle = self._front.clients.heard.listen(self, link)
+        elif method in _SUBSCRIBES and session is not None:
+            uri, clients = self.access.target, self._front.clients
+            if clients.subscribe(session, self.route.server.id, link, method, uri):
+                self.link_result(b"{}")
+            else:
+                self.link_failed("is subscribed to as often as it may be", sent=False)
+        elif method == "logging/setLevel" and session is not None:
+            session.log_level = str(self.request.params.get("level", ""))
+            self.link_result(b"{}")
+        else:
+            return False
         return True
 
     def _refuse(self, enforced: Enforced) -> None:

@@ -15,6 +15,14 @@ from exeat.core.ids import ActionId, AgentId, ServerId
 from exeat.core.request import AccessRequest, Caller
 from exeat.gateway import answers, tasks
 from exeat.gateway.answer import ClientAnswer
+from exeat.gateway.changes import (
+    ACKNOWLEDGED,
+    KINDS,
+    SUBSCRIBED_MAX,
+    Heard,
+    legacy_params,
+    listening_for,
+)
 from exeat.gateway.edge import Connection, Exchange
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.inbound import Notification, Request, RequestId
@@ -39,6 +47,7 @@ from exeat.gateway.wire import (
     error_body,
     error_message,
     notification_message,
+    params_of,
     result_message,
 )
 
@@ -48,11 +57,6 @@ if TYPE_CHECKING:
 _AGGREGATE: Final[dict[str, Any]] = {"tools": {}, "prompts": {}, "resources": {}, "completions": {}}
 _RELISTEN_S: Final = 1.0
 _INFO: Final = {"name": "exeat", "title": "exeat gateway", "version": __version__}
-_LIST_CHANGES: Final = {
-    "toolsListChanged": "notifications/tools/list_changed",
-    "promptsListChanged": "notifications/prompts/list_changed",
-    "resourcesListChanged": "notifications/resources/list_changed",
-}
 
 
 class _Stream:
@@ -87,8 +91,9 @@ class _Waiting:
 
 class Clients:
     def __init__(self, front: "Front") -> None:
-        self._front = front
+        self.front = front
         self.streams: set[ClientAnswer] = set()
+        self.heard = Heard(self)
         self._local: dict[ClientAnswer, tuple[RequestId, frozenset[str]]] = {}
 
     # ---- handshakes
@@ -100,23 +105,23 @@ class Clients:
         if refused is not None:
             self._refuse_handshake(answer, request, *refused)
             return _Waiting(answer)
-        self._front.pipeline.ledger.count("handshake", None)
+        self.front.pipeline.ledger.count("handshake", None)
         work = self._initialize if request.era is Era.LEGACY else self._discover
-        self._front.spawn(work(answer, request, caller, server), answer.broke)
+        self.front.spawn(work(answer, request, caller, server), answer.broke)
         return _Waiting(answer)
 
     def _may_not_act(
         self, caller: Caller, server: ServerId | None
     ) -> tuple[AccessRequest, Decision] | None:
         """No process is started and no session opened for an agent that can do nothing."""
-        router = self._front.router
+        router = self.front.router
         found = router.servers(caller)[:1] if server is None else [router.named(server)]
-        now = self._front.clock()
+        now = self.front.clock()
         for facts, _ in found:
             access = AccessRequest(
                 caller, "tools/list", ActionId("tools/list"), facts, "", None, "", {}, now
             )
-            decision = self._front.pipeline.state.view.pdp.decide(access)
+            decision = self.front.pipeline.state.view.pdp.decide(access)
             if not decision.permitted:
                 return access, decision
         return None
@@ -133,12 +138,12 @@ class Clients:
                 answer.final(answers.denial(request.id, request.method, enforced))
 
         run = principal_key(access.caller)
-        self._front.pipeline.submit(access, run, "", then, decision)
+        self.front.pipeline.submit(access, run, "", then, decision)
 
     async def _initialize(
         self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
     ) -> None:
-        front = self._front
+        front = self.front
         asked = request.params.get("protocolVersion")
         version = str(asked) if asked in LEGACY_VERSIONS else LEGACY_LATEST
         session = front.sessions.open(principal_key(caller), server, version, request.params)
@@ -167,7 +172,7 @@ class Clients:
     ) -> Mapping[str, Any] | str:
         facts, upstream = found
         route = Route(facts, upstream, caller, session, session.principal, "", "", session.offers)
-        made = await self._front.router.make_link(route)
+        made = await self.front.router.make_link(route)
         if isinstance(made, str):
             return made
         return upstream.about_of(made)
@@ -177,7 +182,7 @@ class Clients:
     ) -> None:
         about: Mapping[str, Any] = {"capabilities": _AGGREGATE, "serverInfo": _INFO}
         if server is not None:
-            found = self._front.router.one(server)
+            found = self.front.router.one(server)
             try:
                 if found is not None:
                     await found[1].prepare(principal_key(caller), offered(request, None))
@@ -199,7 +204,7 @@ class Clients:
         answer.final(result_message(request.id, encode(result)))
 
     def _capabilities(self, about: Mapping[str, Any], server: ServerId | None) -> dict[str, Any]:
-        facts = self._front.pipeline.state.view.snapshot.servers.get(server) if server else None
+        facts = self.front.pipeline.state.view.snapshot.servers.get(server) if server else None
         known = capabilities_of(about)
         if facts is not None and tasks.served(facts):
             known |= tasks.capability(about.get("capabilities", {}))
@@ -209,7 +214,7 @@ class Clients:
 
     def notified(self, session: ClientSession, message: Notification) -> None:
         """GW-9 for legacy clients; what else they notify of is counted and goes no further."""
-        self._front.pipeline.ledger.count("client_notification", None)
+        self.front.pipeline.ledger.count("client_notification", None)
         if message.method == "notifications/cancelled":
             named = message.params.get("requestId")
             call = session.calls.get(named) if isinstance(named, str | int) else None
@@ -227,12 +232,12 @@ class Clients:
         if version in MODERN_VERSIONS or not session_id:
             connection.plain(405, "use POST", b"allow: POST\r\n")
             return None
-        session = self._front.sessions.find(session_id, principal_key(caller), server)
+        session = self.front.sessions.find(session_id, principal_key(caller), server)
         if session is None:
             connection.plain(404, "session not found; initialize again")
             return None
         if head.method == "DELETE":
-            self._front.sessions.end(session)
+            self.front.sessions.end(session)
             connection.respond(204, b"", b"")
             return None
         if self._may_not_act(caller, server) is not None:
@@ -254,14 +259,34 @@ class Clients:
         return _Stream(answer, self)
 
     def listen(self, session: ClientSession, server: ServerId, link: Link) -> None:
-        """Open the server's own standing stream behind the client's."""
+        """Open the server's own standing stream behind the client's, or what stands for it."""
+        before, sink = session.listening.get(server), _Standing(self, session, server, link)
         if isinstance(link, LegacyHttpLink) and link.usable:
-            session.listening.append(link.listen(_Standing(self, session, server, link)))
+            session.listening[server] = link.listen(sink)
+        elif link.era is Era.MODERN and link.usable:
+            session.listening[server] = link.call(listening_for(session, server), sink)
+            if before is not None:
+                before.cancel()
+
+    def subscribe(
+        self, session: ClientSession, server: ServerId, link: Link, method: str, uri: str
+    ) -> bool:
+        """A legacy client's wish for a modern server.  False if it has too many."""
+        mine = session.subscribed.setdefault(server, set())
+        if method == "resources/unsubscribe":
+            mine.discard(uri)
+        elif len(mine) >= SUBSCRIBED_MAX:
+            return False
+        else:
+            mine.add(uri)
+        if session.stream is not None and session.stream.open:
+            self.listen(session, server, link)
+        return True
 
     def relisten(self, session: ClientSession, server: ServerId, link: Link) -> None:
         stream = session.stream
         if stream is not None and stream.open and link.usable:
-            self._front.loop.call_later(_RELISTEN_S, self._relisten, session, server, link)
+            self.front.loop.call_later(_RELISTEN_S, self._relisten, session, server, link)
 
     def _relisten(self, session: ClientSession, server: ServerId, link: Link) -> None:
         if session.stream is not None and session.stream.open:
@@ -273,13 +298,13 @@ class Clients:
         self, answer: ClientAnswer, request: Request, caller: Caller, session: ClientSession | None
     ) -> Exchange | None:
         """On the aggregate: changes of the lists, as the gateway sees them; log levels to every server."""
-        self._front.pipeline.ledger.count("local_" + request.method.replace("/", "_"), None)
+        self.front.pipeline.ledger.count("local_" + request.method.replace("/", "_"), None)
         if request.method == "logging/setLevel":
             answer.final(result_message(request.id, b"{}"))
             return None
         wanted = request.params.get("notifications")
         wanted = wanted if isinstance(wanted, dict) else {}
-        honored = {key: True for key in _LIST_CHANGES if wanted.get(key) is True}
+        honored = {key: True for key in KINDS if wanted.get(key) is True}
         meta = {META_SUBSCRIPTION: request.id}
         answer.notification(
             "notifications/subscriptions/acknowledged",
@@ -291,11 +316,11 @@ class Clients:
 
     def end_stopped(self) -> None:
         """Sessions of agents that are no longer active end with the change that stopped them."""
-        agents = self._front.pipeline.state.view.snapshot.agents
-        for session in self._front.sessions:
+        agents = self.front.pipeline.state.view.snapshot.agents
+        for session in self.front.sessions:
             agent = agents.get(AgentId(session.principal.partition("/")[0]))
             if agent is None or agent.lifecycle is not Lifecycle.ACTIVE:
-                self._front.sessions.end(session)
+                self.front.sessions.end(session)
 
     def lists_changed(self) -> None:
         """Registry or policy changed: what a principal may see may have changed too."""
@@ -305,34 +330,37 @@ class Clients:
                 continue
             for kind in kinds:
                 params = encode({"_meta": {META_SUBSCRIPTION: request_id}})
-                answer.event(notification_message(_LIST_CHANGES[kind], params))
-        for session in self._front.sessions:
+                answer.event(notification_message(KINDS[kind], params))
+        for session in self.front.sessions:
             if session.stream is not None and session.stream.open:
-                for method in _LIST_CHANGES.values():
+                for method in KINDS.values():
                     session.stream.event(notification_message(method, b"{}"))
 
     def unbound(self, server: ServerId, principal: str, message: Incoming) -> None:
         """A server on stdio says something outside of any call: to its principal's streams."""
         method = str(message.method)
         if method not in SERVER_NOTIFICATIONS:
-            self._front.pipeline.ledger.count("server_notification_unknown", None)
+            self.front.pipeline.ledger.count("server_notification_unknown", None)
             return
         params = raw_bytes(message.params)
+        upstream = self.front.upstreams.servers.get(server)
+        for link in upstream.links_of(principal) if upstream is not None else ():
+            self.heard.said(link, method, params)
         event = notification_message(method, params)
-        for session in self._front.sessions:
+        for session in self.front.sessions:
             if session.principal != principal or server not in session.links:
                 continue
             if method == CANCELLED:
-                self._front.asks.withdrawn(session, session.links[server], params)
+                self.front.asks.withdrawn(session, session.links[server], params)
             elif session.stream:
                 session.stream.event(event)
 
     def withdrawn(self, session: ClientSession, link: Link, params: bytes) -> None:
-        self._front.asks.withdrawn(session, link, params)
+        self.front.asks.withdrawn(session, link, params)
 
     def refuse(self, link: Link, request_id: RequestId, method: str) -> None:
         """A question that belongs to no call has no action that it could be decided with."""
-        self._front.pipeline.ledger.count("server_request_unbound", {"method": method[:64]})
+        self.front.pipeline.ledger.count("server_request_unbound", {"method": method[:64]})
         text = f"{method[:64]} must belong to a request of the client"
         link.reply(request_id, error_message(request_id, error_body(-32601, text)))
 
@@ -351,15 +379,20 @@ class Clients:
 
 
 class _Standing:
-    """Sink of a server's standing stream (legacy): notifications go on, questions are not served."""
+    """Sink of a server's standing stream, or of what stands for it: notifications go on, questions
+    are not served."""
 
     def __init__(
-        self, clients: Clients, session: ClientSession, server: ServerId, link: LegacyHttpLink
+        self, clients: Clients, session: ClientSession, server: ServerId, link: Link
     ) -> None:
         self._clients, self._session, self._server, self._link = clients, session, server, link
 
     def link_notification(self, method: str, params: bytes) -> None:
         stream = self._session.stream
+        if self._link.era is Era.MODERN:
+            if method in (ACKNOWLEDGED, CANCELLED):
+                return
+            params = encode(legacy_params(params_of(params) or {}))
         if method == CANCELLED:
             self._clients.withdrawn(self._session, self._link, params)
         elif method in SERVER_NOTIFICATIONS and stream is not None:
@@ -375,7 +408,8 @@ class _Standing:
 
     def link_result_end(self, result_type: str) -> None: ...
 
-    def link_result(self, result: bytes) -> None: ...
+    def link_result(self, result: bytes) -> None:
+        self._clients.relisten(self._session, self._server, self._link)
 
     def link_error(self, error: bytes, status: int) -> None: ...
 

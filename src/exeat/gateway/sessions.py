@@ -56,7 +56,11 @@ class ClientSession:
     calls: dict[RequestId, "Call"] = field(default_factory=dict)
     asked: dict[str, Asked] = field(default_factory=dict)
     stream: "ClientAnswer | None" = None
-    listening: list[Handle] = field(default_factory=list)
+    listening: dict[ServerId, Handle] = field(default_factory=dict)
+    subscribed: dict[ServerId, set[str]] = field(default_factory=dict)
+    """Resources of modern servers that the client wants to hear of."""
+    log_level: str = ""
+    """As the client set it, for modern servers, which are told with each request."""
     last_asked: int = 0
 
     @property
@@ -70,7 +74,7 @@ class ClientSession:
         return f"exeat-{self.last_asked}"
 
     def close(self) -> None:
-        for handle in self.listening:
+        for handle in self.listening.values():
             handle.cancel()
         self.listening.clear()
         for call in list(self.calls.values()):

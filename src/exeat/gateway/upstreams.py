@@ -99,6 +99,14 @@ class UpstreamServer:
             return slot.opened.link
         return None
 
+    def links_of(self, principal: str) -> list[Link]:
+        """The principal's own, whatever its clients offer."""
+        return [
+            slot.opened.link
+            for key, slot in self._slots.items()
+            if slot.opened is not None and key.partition(" ")[0] == principal
+        ]
+
     async def link(self, principal: str, offers: Mapping[str, Any] = NOTHING) -> Link:
         """``offers``: capabilities of the client, so that a server that has a session may ask it.
         Raises UpstreamFailed."""

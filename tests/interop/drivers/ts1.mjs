@@ -1,6 +1,7 @@
 // The official TypeScript SDK 1.x, told what to do by one JSON object a line (see sdk.py).
 import { createInterface } from "node:readline";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { CallToolResultSchema } from "@modelcontextprotocol/sdk/types.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
 const clients = new Map();
@@ -21,6 +22,17 @@ async function act(order) {
   if (order.op === "list") {
     return { names: (await client.listTools()).tools.map((tool) => tool.name).sort() };
   }
+  const tasks = client.experimental.tasks;
+  if (order.op === "task") {
+    const wish = { name: order.tool, arguments: order.arguments };
+    for await (const step of tasks.callToolStream(wish, CallToolResultSchema, { task: { ttl: 60000 } })) {
+      if (step.type === "taskCreated" && order.only === "created") return { text: step.task.taskId };
+      if (step.type === "error") throw step.error;
+      if (step.type === "result") return { text: step.result.content.map((block) => block.text ?? "").join("\n") };
+    }
+  }
+  if (order.op === "get") return { text: (await tasks.getTask(order.task)).status };
+  if (order.op === "cancel") return { text: (await tasks.cancelTask(order.task)).status };
   const answer = await client.callTool({ name: order.tool, arguments: order.arguments });
   const text = answer.content.map((block) => block.text ?? "").join("\n");
   return { text, error: answer.isError === true };
