@@ -108,18 +108,20 @@ class SqliteLedgerReader:
     def _in_tail(self) -> list[Row]:
         """Batches that are not in the file yet."""
         with _translated():
-            name = self._tail_name()
-            if not name:
-                return []
-            (stored,) = self._db.execute("SELECT max(first + count) FROM batches").fetchone()
-            try:
-                return list(
-                    read_tail(self.path.with_name(self.path.name + ".tail"), name, stored or 0)
-                )
-            except FileNotFoundError:
-                if self._tail_name() != name:  # closed in the meantime
-                    return []
-                raise LedgerBroken(_TAIL_GONE.format(self.path.name)) from None
+            while name := self._tail_name():
+                stored = self._stored_size()
+                try:
+                    return list(read_tail(self._beside(".tail"), name, stored))
+                except FileNotFoundError:
+                    if self._tail_name() == name:  # else: closed in the meantime
+                        raise LedgerBroken(_TAIL_GONE.format(self.path.name)) from None
+                except LedgerBroken:
+                    if self._stored_size() == stored:  # else: moved, and the tail begun anew
+                        raise
+            return []
+
+    def _stored_size(self) -> int:
+        return self._db.execute("SELECT max(first + count) FROM batches").fetchone()[0] or 0
 
     def _tail_name(self) -> str:
         if not self._has("tail"):
@@ -152,6 +154,32 @@ class SqliteLedgerReader:
                 "SELECT id, subject, wrapped FROM subject_keys WHERE id = ?", (key_id,)
             ).fetchone()
         return None if found is None else SubjectKey(*found)
+
+    def last_checkpoint(self) -> tuple[int, bytes] | None:
+        with _translated():
+            found = self._db.execute(
+                "SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT 1"
+            ).fetchone()
+        return None if found is None else (found[0], found[1])
+
+    def published(self) -> bytes | None:
+        with _translated():
+            beside = self._beside(".checkpoint")
+            return beside.read_bytes() if beside.exists() else None
+
+    def open_state(self) -> OpenState | None:
+        with _translated():
+            found = self._db.execute("SELECT size, packed FROM open_state").fetchone()
+        return None if found is None else OpenState(found[0], found[1])
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
+    def subject_keys(self) -> Iterator[SubjectKey]:
+        if self._has("subject_keys"):
+            with _translated():
+                for found in self._db.execute("SELECT id, subject, wrapped FROM subject_keys"):
+                    yield SubjectKey(*found)
 
     def _has(self, table: str) -> bool:
         with _translated():
@@ -250,9 +278,6 @@ class SqliteLedgerStore(SqliteLedgerReader):
         found = os.stat(self.path)
         return found.st_dev, found.st_ino
 
-    def _beside(self, suffix: str) -> Path:
-        return self.path.with_name(self.path.name + suffix)
-
     def append(self, row: Row, keys: Sequence[SubjectKey], open_state: OpenState | None) -> None:
         with _translated():
             self._must_be_the_same()
@@ -305,23 +330,6 @@ class SqliteLedgerStore(SqliteLedgerReader):
                 os.fsync(file.fileno())
             new.replace(self._beside(".checkpoint"))
 
-    def last_checkpoint(self) -> tuple[int, bytes] | None:
-        with _translated():
-            found = self._db.execute(
-                "SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT 1"
-            ).fetchone()
-        return None if found is None else (found[0], found[1])
-
-    def published(self) -> bytes | None:
-        with _translated():
-            beside = self._beside(".checkpoint")
-            return beside.read_bytes() if beside.exists() else None
-
-    def open_state(self) -> OpenState | None:
-        with _translated():
-            found = self._db.execute("SELECT size, packed FROM open_state").fetchone()
-        return None if found is None else OpenState(found[0], found[1])
-
     def key_of(self, subject: str) -> SubjectKey | None:
         with _translated():
             found = self._db.execute(
@@ -364,6 +372,31 @@ class SqliteLedgerStore(SqliteLedgerReader):
         self._commit((), None)
         self._db.execute("DELETE FROM tail")
         tail.path.unlink()
+
+
+class LedgerMoment:
+    """A ledger as of now, while its writer goes on: checkpoints and open decisions are read first,
+    so every entry that they speak of is among the rows, which only grow."""
+
+    def __init__(self, reader: SqliteLedgerReader) -> None:
+        self._open_state = reader.open_state()
+        self._last, self._published = reader.last_checkpoint(), reader.published()
+        self._reader = reader
+
+    def rows(self, index: int = 0) -> Iterator[Row]:
+        return self._reader.rows(index)
+
+    def row_before(self, index: int) -> Row | None:
+        return self._reader.row_before(index)
+
+    def open_state(self) -> OpenState | None:
+        return self._open_state
+
+    def last_checkpoint(self) -> tuple[int, bytes] | None:
+        return self._last
+
+    def published(self) -> bytes | None:
+        return self._published
 
 
 def export_ledger(source: Path, target: Path) -> int:
