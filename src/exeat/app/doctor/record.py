@@ -35,6 +35,9 @@ def _one(patient: Patient, path: Path) -> Iterator[Finding]:
     try:
         with closing(SqliteLedgerReader(path)) as reader:
             enrolled = enrolled_key(reader)
+            if enrolled is None:
+                yield skipped(check, f"{path.name} holds no entry yet.", "`exeat up` goes on.")
+                return
             moment = LedgerMoment(reader)
             found = recover(moment, enrolled)
             yield _whole(check, path, moment, found)
@@ -61,14 +64,17 @@ def _whole(check: str, path: Path, moment: LedgerMoment, found: Recovered) -> Fi
     )
 
 
-def enrolled_key(reader: SqliteLedgerReader) -> Verifier:
-    """The key that the ledger's first entry names.  Raises Invalid, LedgerBroken, StoreFailed."""
+def enrolled_key(reader: SqliteLedgerReader) -> Verifier | None:
+    """The key that the ledger's first entry names; None if there is no entry.
+
+    Raises Invalid, LedgerBroken, StoreFailed.
+    """
     for row in reader.rows():
         leaf = decode_leaf(unpack_leaves(row.leaves)[0])
         if isinstance(leaf, LogLeaf) and leaf.what == "enrolled" and isinstance(leaf.facts, dict):
             return Verifier.parse(str(leaf.facts.get("key", "")))
-        break
-    raise Invalid("it does not begin with the enrolment of its writer")
+        raise Invalid("it does not begin with the enrolment of its writer")
+    return None
 
 
 def clock_finding(instance: str, last_at: int, now: int) -> Finding:
