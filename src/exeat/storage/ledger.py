@@ -85,7 +85,6 @@ class SqliteLedgerReader:
         """Also what is still in the tail; a writer may move it while we read."""
         wanted = index
         while True:
-            seen = wanted
             for row in self._stored(wanted):
                 yield row
                 wanted = row.end
@@ -93,7 +92,7 @@ class SqliteLedgerReader:
                 if row.end > wanted and row.first <= wanted:
                     yield row
                     wanted = row.end
-            if wanted == seen:
+            if self._stored_size() <= wanted:
                 return
 
     def _stored(self, index: int) -> Iterator[Row]:
@@ -121,7 +120,12 @@ class SqliteLedgerReader:
             return []
 
     def _stored_size(self) -> int:
-        return self._db.execute("SELECT max(first + count) FROM batches").fetchone()[0] or 0
+        """Where the last row in the file ends."""
+        with _translated():
+            found = self._db.execute(
+                "SELECT first + count FROM batches ORDER BY first DESC LIMIT 1"
+            ).fetchone()
+        return 0 if found is None else int(found[0] or 0)
 
     def _tail_name(self) -> str:
         if not self._has("tail"):
