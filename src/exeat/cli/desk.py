@@ -41,7 +41,7 @@ class Desk:
         return Act(self.actor, f"cli:{os.geteuid()}", reason, time.time_ns())
 
 
-def _database_url(home: Path) -> str | None:
+def database_url(home: Path) -> str | None:
     """The same database as the gateway's: the environment, else ``exeat.toml``."""
     named = os.environ.get("EXEAT_DATABASE_URL")
     if named is not None or not (home / "exeat.toml").is_file():
@@ -56,7 +56,7 @@ def open_desk(home: Path | None, actor: str | None = None) -> Desk:
     from exeat.app.home import home_path
 
     where = home_path(home)
-    url = _database_url(where)
+    url = database_url(where)
     if not (where / "state.db").exists() and url is None:
         raise NotFound(f"There is no exeat home at {where}.", remedy="Run `exeat init` first.")
     if actor is None:

@@ -21,7 +21,7 @@ SCHEMA_VERSION: Final = 1
 BUSY_TIME_MAX_S: Final = 2.0
 WAL_CHECKPOINT_PAGES: Final = 4000
 WAL_KEPT_BYTES: Final = 64 * 1024 * 1024
-_SCHEMA: Final = """
+LEDGER_SCHEMA: Final = """
 CREATE TABLE batches (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, leaves BLOB NOT NULL,
     sealed BLOB NOT NULL, frontier BLOB NOT NULL) STRICT;
 CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note BLOB NOT NULL) STRICT;
@@ -34,7 +34,7 @@ CREATE TABLE open_state (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER N
 _TAIL: Final = """CREATE TABLE IF NOT EXISTS tail (one INTEGER PRIMARY KEY CHECK (one = 1),
     name TEXT NOT NULL) STRICT"""
 """Holds a row while there is a tail; its name is written in the file."""
-_INSERT: Final = "INSERT INTO batches VALUES (?, ?, ?, ?, ?)"
+INSERT_ROW: Final = "INSERT INTO batches VALUES (?, ?, ?, ?, ?)"
 _ROW: Final = "SELECT first, count, leaves, sealed, frontier FROM batches"
 _TAIL_GONE: Final = "{0}.tail is gone, and with it entries that were durable"
 _MALFORMED: Final = "the file is not a whole ledger: it was cut or damaged"
@@ -48,7 +48,7 @@ def _damaged(error: sqlite3.DatabaseError) -> bool:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """SQLite's errors as the store's: damage is LedgerBroken, refusal is StoreFailed."""
     try:
         yield
@@ -68,7 +68,7 @@ class SqliteLedgerReader:
         if not path.is_file():
             raise StoreFailed(f"there is no ledger at {path}")
         alone = not path.with_name(path.name + "-wal").exists()
-        with _translated():
+        with translated():
             mode = "mode=ro&immutable=1" if alone else "mode=ro"
             uri = f"{path.resolve().as_uri()}?{mode}"
             self._db = sqlite3.connect(uri, uri=True, check_same_thread=False)
@@ -97,7 +97,7 @@ class SqliteLedgerReader:
 
     def _stored(self, index: int) -> Iterator[Row]:
         before = self._db.execute("SELECT max(first) FROM batches WHERE first <= ?", (index,))
-        with _translated():
+        with translated():
             start = before.fetchone()[0] or 0
             for values in self._db.execute(f"{_ROW} WHERE first >= ? ORDER BY first", (start,)):
                 row = _row(values)
@@ -106,7 +106,7 @@ class SqliteLedgerReader:
 
     def _in_tail(self) -> list[Row]:
         """Batches that are not in the file yet."""
-        with _translated():
+        with translated():
             while name := self._tail_name():
                 stored = self._stored_size()
                 try:
@@ -121,7 +121,7 @@ class SqliteLedgerReader:
 
     def _stored_size(self) -> int:
         """Where the last row in the file ends."""
-        with _translated():
+        with translated():
             found = self._db.execute(
                 "SELECT first + count FROM batches ORDER BY first DESC LIMIT 1"
             ).fetchone()
@@ -134,7 +134,7 @@ class SqliteLedgerReader:
         return "" if found is None else str(found[0])
 
     def row_before(self, index: int) -> Row | None:
-        with _translated():
+        with translated():
             values = self._db.execute(
                 f"{_ROW} WHERE first + count <= ? AND first < ? ORDER BY first DESC LIMIT 1",
                 (index, index),
@@ -146,33 +146,33 @@ class SqliteLedgerReader:
         return found
 
     def checkpoints(self) -> Iterator[tuple[int, bytes]]:
-        with _translated():
+        with translated():
             for size, note in self._db.execute("SELECT size, note FROM checkpoints ORDER BY size"):
                 yield int(size), bytes(note)
 
     def subject_key(self, key_id: int) -> SubjectKey | None:
         if not self._has("subject_keys"):
             return None
-        with _translated():
+        with translated():
             found = self._db.execute(
                 "SELECT id, subject, wrapped FROM subject_keys WHERE id = ?", (key_id,)
             ).fetchone()
         return None if found is None else SubjectKey(*found)
 
     def last_checkpoint(self) -> tuple[int, bytes] | None:
-        with _translated():
+        with translated():
             found = self._db.execute(
                 "SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT 1"
             ).fetchone()
         return None if found is None else (found[0], found[1])
 
     def published(self) -> bytes | None:
-        with _translated():
+        with translated():
             beside = self._beside(".checkpoint")
             return beside.read_bytes() if beside.exists() else None
 
     def open_state(self) -> OpenState | None:
-        with _translated():
+        with translated():
             found = self._db.execute("SELECT size, packed FROM open_state").fetchone()
         return None if found is None else OpenState(found[0], found[1])
 
@@ -181,12 +181,12 @@ class SqliteLedgerReader:
 
     def subject_keys(self) -> Iterator[SubjectKey]:
         if self._has("subject_keys"):
-            with _translated():
+            with translated():
                 for found in self._db.execute("SELECT id, subject, wrapped FROM subject_keys"):
                     yield SubjectKey(*found)
 
     def _has(self, table: str) -> bool:
-        with _translated():
+        with translated():
             found = self._db.execute(
                 "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)
             ).fetchone()
@@ -213,7 +213,7 @@ class SqliteLedgerStore(SqliteLedgerReader):
         self._unmoved: list[Row] = []
 
     def open(self) -> None:
-        with _translated():
+        with translated():
             if self._file != (0, 0):
                 self._must_be_the_same()  # never a second ledger in place of one under way
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -253,7 +253,9 @@ class SqliteLedgerStore(SqliteLedgerReader):
         db.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            db.executescript(
+                f"BEGIN; {LEDGER_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
         elif version != SCHEMA_VERSION:
             raise LedgerBroken(f"{self.path.name} has the unknown format {version}")
         self._open_tail()
@@ -283,7 +285,7 @@ class SqliteLedgerStore(SqliteLedgerReader):
         return found.st_dev, found.st_ino
 
     def append(self, row: Row, keys: Sequence[SubjectKey], open_state: OpenState | None) -> None:
-        with _translated():
+        with translated():
             self._must_be_the_same()
             tail = self._tail
             if tail is not None and not keys and open_state is None and tail.fits(row):
@@ -308,7 +310,7 @@ class SqliteLedgerStore(SqliteLedgerReader):
                     (open_state.size, open_state.packed),
                 )
             self._db.executemany(
-                _INSERT,
+                INSERT_ROW,
                 [(r.first, r.count, r.leaves, r.sealed, r.frontier) for r in self._unmoved],
             )
             execute("COMMIT")
@@ -325,7 +327,7 @@ class SqliteLedgerStore(SqliteLedgerReader):
                 self._db.execute("ROLLBACK")
 
     def keep_checkpoint(self, size: int, note: bytes) -> None:
-        with _translated():
+        with translated():
             self._db.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (size, note))
             new = self._beside(".checkpoint.new")
             with new.open("wb") as file:
@@ -335,7 +337,7 @@ class SqliteLedgerStore(SqliteLedgerReader):
             new.replace(self._beside(".checkpoint"))
 
     def key_of(self, subject: str) -> SubjectKey | None:
-        with _translated():
+        with translated():
             found = self._db.execute(
                 "SELECT id, subject, wrapped FROM subject_keys "
                 "WHERE subject = ? AND length(wrapped) > 0 ORDER BY rowid DESC LIMIT 1",
@@ -344,7 +346,7 @@ class SqliteLedgerStore(SqliteLedgerReader):
         return None if found is None else SubjectKey(*found)
 
     def free_bytes(self) -> int:
-        with _translated():
+        with translated():
             disk = os.statvfs(self.path.parent)
             return disk.f_bavail * disk.f_frsize
 
@@ -378,41 +380,16 @@ class SqliteLedgerStore(SqliteLedgerReader):
         tail.path.unlink()
 
 
-class LedgerMoment:
-    """A ledger as of now, while its writer goes on: checkpoints and open decisions are read first,
-    so every entry that they speak of is among the rows, which only grow."""
-
-    def __init__(self, reader: SqliteLedgerReader) -> None:
-        self._open_state = reader.open_state()
-        self._last, self._published = reader.last_checkpoint(), reader.published()
-        self._reader = reader
-
-    def rows(self, index: int = 0) -> Iterator[Row]:
-        return self._reader.rows(index)
-
-    def row_before(self, index: int) -> Row | None:
-        return self._reader.row_before(index)
-
-    def open_state(self) -> OpenState | None:
-        return self._open_state
-
-    def last_checkpoint(self) -> tuple[int, bytes] | None:
-        return self._last
-
-    def published(self) -> bytes | None:
-        return self._published
-
-
 def export_ledger(source: Path, target: Path) -> int:
     """A self-contained copy without sealed values and keys.  Returns the number of entries."""
     if target.exists():
         raise StoreFailed(f"{target} exists already")
     reader = SqliteLedgerReader(source)
     size = 0
-    with _translated():
+    with translated():
         db = sqlite3.connect(target, isolation_level=None)
         try:
-            db.executescript(f"BEGIN; {_SCHEMA}")
+            db.executescript(f"BEGIN; {LEDGER_SCHEMA}")
             db.execute("DROP TABLE subject_keys")
             db.execute("DROP TABLE open_state")
             for row in reader.rows():

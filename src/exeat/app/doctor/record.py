@@ -15,7 +15,8 @@ from exeat.evidence.quota import LedgerLimits
 from exeat.evidence.recovery import Recovered, recover
 from exeat.evidence.sealed import unwrap_key
 from exeat.evidence.store import StoreFailed, unpack_leaves
-from exeat.storage.ledger import LedgerMoment, SqliteLedgerReader
+from exeat.storage.copies import LedgerMoment
+from exeat.storage.ledger import SqliteLedgerReader
 
 _BACKUP: Final = "Keep the file, restore a backup (docs/how-to/back-up-and-restore.md)."
 
