@@ -1,6 +1,6 @@
 # exeat.  `make demo` shows it at work; `make test` runs the tests.  Both install what they need.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format conformance interop bench docs fuzz kills faults lock clean
+.PHONY: help demo test check format conformance interop bench docs fuzz kills faults wheel lock clean
 SHELL := /bin/bash
 export PYTHON
 BIN := .venv/bin
@@ -56,9 +56,13 @@ kills: $(READY) ## kill the gateway 500 times under load and compare with the re
 faults: $(READY) ## hurt the gateway in every way (disk, clock, memory, database), idle and under load
 	@$(BIN)/python scripts/faults.py $(FAULTS_ARGS)
 
+wheel: $(READY) ## build dist/exeat-VERSION-py3-none-any.whl
+	@. scripts/trust.sh && $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
+	@ls dist/*.whl
+
 lock: $(READY) ## rewrite requirements.lock and requirements-dev.lock
 	@bash scripts/lock.sh
 
 clean: ## remove everything that make created
-	rm -rf .venv .tools out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .tools out dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

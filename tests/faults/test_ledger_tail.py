@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from requirements import requirement
 from exeat.core.errors import LedgerUnavailable
 from exeat.evidence.model import DecisionLeaf, Receipt
 from exeat.evidence.reader import EvidenceReader
-from exeat.evidence.store import LedgerBroken, Row, StoreFailed
+from exeat.evidence.store import LedgerBroken, OpenState, Row, StoreFailed
 from exeat.evidence.verify import verify
+from exeat.storage import ledger as ledgers
 from exeat.storage import tail as tails
-from exeat.storage.ledger import SqliteLedgerReader
+from exeat.storage.ledger import SqliteLedgerReader, SqliteLedgerStore
 from exeat.storage.tail import Tail, read_tail
 
 pytestmark = pytest.mark.anyio
@@ -196,3 +198,46 @@ def test_what_is_read_is_a_prefix_of_what_was_written(
         (tmp_path / "t").write_bytes(data)
         assert list(read_tail(tmp_path / "t", NAME, start)) == written[:-1]
     tail.close()
+
+
+def plain_row(first: int) -> Row:
+    return Row(first, 1, b"\0\1x", b"", b"f" * 32)
+
+
+@requirement("EVD-3", "EVD-4")
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_reader_is_not_misled_while_the_tail_is_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: bool
+) -> None:
+    """Between its two looks the writer moves the tail and begins it anew: not damage.  A tail that
+    lost entries without such a move is."""
+    path = tmp_path / "l.db"
+    store = SqliteLedgerStore(path)
+    store.open()
+    for first in range(3):
+        store.append(plain_row(first), (), None)
+    looks = []
+
+    def late(where: Path, name: str, start: int) -> Iterator[Row]:
+        looks.append(start)
+        if len(looks) == 1:
+            if moved:
+                store.append(plain_row(3), (), OpenState(0, b""))
+            else:
+                assert store._tail is not None
+                store._tail.rewind()
+            store.append(plain_row(4), (), None)
+            store.append(plain_row(5), (), None)
+        return read_tail(where, name, start)
+
+    monkeypatch.setattr(ledgers, "read_tail", late)
+    reader = SqliteLedgerReader(path)
+    if moved:
+        assert [row.first for row in reader.rows()] == [0, 1, 2, 3, 4, 5]
+        assert len(looks) > 1
+    else:
+        with pytest.raises(LedgerBroken, match="damaged"):
+            list(reader.rows())
+    reader.close()
+    store._tail = None  # it was bent on purpose
+    store.close()

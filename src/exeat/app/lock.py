@@ -37,3 +37,33 @@ class HomeLock:
         trace: TracebackType | None,
     ) -> None:
         os.close(self._fd)
+
+
+def holder(home: Path, instance: str) -> tuple[int | None, bool]:
+    """The pid in the lock file, and whether its process holds the lock now.  The file is only
+    tried if that process lives, so a gateway that is starting is not in our way."""
+    path = home / f"{instance}.lock"
+    try:
+        pid = int(path.read_text(encoding="ascii").strip() or 0)
+    except (OSError, ValueError):
+        return None, False
+    if not pid or not _alive(pid):
+        return pid or None, False
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return pid, True
+    finally:
+        os.close(descriptor)
+    return pid, False
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

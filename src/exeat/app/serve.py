@@ -19,6 +19,7 @@ from exeat import __version__
 from exeat.app.journal import Journal
 from exeat.app.live import Live, View, load_view
 from exeat.app.lock import HomeLock
+from exeat.app.notify import notify
 from exeat.app.observe import digests
 from exeat.app.settings import Settings
 from exeat.core.errors import Conflict, ExeatError, NotFound
@@ -247,7 +248,9 @@ async def _run(home: Path, settings: Settings, ready: Callable[[Gateway, int], N
     port = await gateway.start()
     loop.add_signal_handler(signal.SIGHUP, gateway.reload)
     ready(gateway, port)
+    notify("READY=1")
     await stopping.wait()
+    notify("STOPPING=1")
     await gateway.stop()
 
 

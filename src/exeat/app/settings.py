@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from exeat.core import limits
 from exeat.core.errors import Invalid
@@ -92,6 +92,11 @@ def load_settings(home: Path, **given: Any) -> Settings:
         from_environment = Settings().model_dump(exclude_unset=True)
         chosen = {key: value for key, value in given.items() if value is not None}
         return Settings(**{**from_file, **from_environment, **chosen})
+    except SettingsError as error:
+        raise Invalid(
+            f"an environment variable cannot be read: {error}",
+            remedy="write sets as JSON, for example EXEAT_ALLOWED_HOSTS='[\"gateway.example\"]'",
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -14,6 +14,9 @@ from exeat.core.errors import ExeatError
 NOUNS: Final = {
     "init": ("exeat.cli.init", "init", "Create a home and its first person."),
     "up": ("exeat.cli.up", "up", "Start the gateway."),
+    "doctor": ("exeat.cli.doctor", "doctor", "What is wrong, and what to do about it."),
+    "backup": ("exeat.cli.backup", "backup", "Copy the home into one file, while it runs."),
+    "restore": ("exeat.cli.backup", "restore", "Check a backup and make a new home of it."),
     "person": ("exeat.cli.person", "app", "People: owners, deputies, operators."),
     "agent": ("exeat.cli.agent", "app", "Agents, their scope and their life."),
     "server": ("exeat.cli.server", "app", "MCP servers behind the gateway."),

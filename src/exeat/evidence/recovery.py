@@ -15,7 +15,7 @@ from exeat.evidence.canonical import decode_leaf
 from exeat.evidence.merkle import Frontier, leaf_hash
 from exeat.evidence.model import DecisionLeaf, Leaf, LogLeaf, OutcomeLeaf
 from exeat.evidence.note import Checkpoint, Verifier, open_checkpoint
-from exeat.evidence.store import LedgerBroken, LedgerStore, Row, unpack_leaves
+from exeat.evidence.store import LedgerBroken, Recoverable, Row, unpack_leaves
 
 
 class OpenDecision(msgspec.Struct, frozen=True, array_like=True):
@@ -45,7 +45,7 @@ def subject_of(user: str, agent: str) -> str:
     return f"person:{user}" if user else f"agent:{agent}"
 
 
-def recover(store: LedgerStore, verifier: Verifier) -> Recovered:
+def recover(store: Recoverable, verifier: Verifier) -> Recovered:
     """Read the tail.  Steps: 1 where the last heartbeat stood; 2 recompute every row from there on;
     3 the tree must contain each checkpoint that we signed.  Raises LedgerBroken, StoreFailed."""
     state = store.open_state()
@@ -71,7 +71,7 @@ def recover(store: LedgerStore, verifier: Verifier) -> Recovered:
     return found
 
 
-def _signed(store: LedgerStore) -> Iterable[bytes]:
+def _signed(store: Recoverable) -> Iterable[bytes]:
     last, published = store.last_checkpoint(), store.published()
     return [note for note in (last and last[1], published) if note]
 
@@ -136,7 +136,7 @@ def _authentic(note: bytes, verifier: Verifier) -> Checkpoint:
         raise _broken(f"a stored checkpoint is not ours: {error}") from None
 
 
-def _holds(store: LedgerStore, checkpoint: Checkpoint, size: int, roots: dict[int, bytes]) -> None:
+def _holds(store: Recoverable, checkpoint: Checkpoint, size: int, roots: dict[int, bytes]) -> None:
     if checkpoint.size > size:
         raise _broken(
             f"a checkpoint was signed at {checkpoint.size} entries and only {size} are left"

@@ -73,6 +73,27 @@ def sqlite_engine(home: Path) -> sa.Engine:
     return engine
 
 
+def sqlite_reader(home: Path) -> sa.Engine:
+    """``home/state.db`` as it is: nothing is made, changed or migrated."""
+    address = (home / DATABASE_NAME).absolute().as_uri()
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=address, query={"mode": "ro", "uri": "true"}),
+        poolclass=sa.pool.NullPool,
+    )
+
+    def opened(dbapi: Any, _record: Any) -> None:
+        dbapi.isolation_level = None
+        dbapi.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_MAX_MS}")
+        dbapi.execute("PRAGMA trusted_schema = OFF")
+
+    def begun(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    sa.event.listen(engine, "connect", opened)
+    sa.event.listen(engine, "begin", begun)
+    return engine
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     """Which file stands there; None if none can be seen."""
     try:

@@ -32,7 +32,7 @@ WAL_CHECKPOINT_PAGES: Final = 64_000
 """SQLite copies its log back inside of a commit only if the thread that does it beside has fallen
 behind by 250 MiB."""
 WAL_KEPT_BYTES: Final = 64 * 1024 * 1024
-_SCHEMA: Final = """
+LEDGER_SCHEMA: Final = """
 CREATE TABLE batches (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, leaves BLOB NOT NULL,
     sealed BLOB NOT NULL, frontier BLOB NOT NULL) STRICT;
 CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, note BLOB NOT NULL) STRICT;
@@ -45,7 +45,7 @@ CREATE TABLE open_state (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER N
 _TAIL: Final = """CREATE TABLE IF NOT EXISTS tail (one INTEGER PRIMARY KEY CHECK (one = 1),
     name TEXT NOT NULL) STRICT"""
 """Holds a row while there is a tail; its name is written in the file."""
-_INSERT: Final = "INSERT INTO batches VALUES (?, ?, ?, ?, ?)"
+INSERT_ROW: Final = "INSERT INTO batches VALUES (?, ?, ?, ?, ?)"
 _ROW: Final = "SELECT first, count, leaves, sealed, frontier FROM batches"
 _TAIL_GONE: Final = "{0}.tail is gone, and with it entries that were durable"
 _MALFORMED: Final = "the file is not a whole ledger: it was cut or damaged"
@@ -59,7 +59,7 @@ def _damaged(error: sqlite3.DatabaseError) -> bool:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """SQLite's errors as the store's: damage is LedgerBroken, refusal is StoreFailed."""
     try:
         yield
@@ -79,7 +79,7 @@ class SqliteLedgerReader:
         if not path.is_file():
             raise StoreFailed(f"there is no ledger at {path}")
         alone = not path.with_name(path.name + "-wal").exists()
-        with _translated():
+        with translated():
             mode = "mode=ro&immutable=1" if alone else "mode=ro"
             uri = f"{path.resolve().as_uri()}?{mode}"
             self._db = sqlite3.connect(uri, uri=True, check_same_thread=False)
@@ -96,7 +96,6 @@ class SqliteLedgerReader:
         """Also what is still in the tail; a writer may move it while we read."""
         wanted = index
         while True:
-            seen = wanted
             for row in self._stored(wanted):
                 yield row
                 wanted = row.end
@@ -104,12 +103,12 @@ class SqliteLedgerReader:
                 if row.end > wanted and row.first <= wanted:
                     yield row
                     wanted = row.end
-            if wanted == seen:
+            if self._stored_size() <= wanted:
                 return
 
     def _stored(self, index: int) -> Iterator[Row]:
         before = self._db.execute("SELECT max(first) FROM batches WHERE first <= ?", (index,))
-        with _translated():
+        with translated():
             start = before.fetchone()[0] or 0
             for values in self._db.execute(f"{_ROW} WHERE first >= ? ORDER BY first", (start,)):
                 row = _row(values)
@@ -118,19 +117,26 @@ class SqliteLedgerReader:
 
     def _in_tail(self) -> list[Row]:
         """Batches that are not in the file yet."""
-        with _translated():
-            name = self._tail_name()
-            if not name:
-                return []
-            (stored,) = self._db.execute("SELECT max(first + count) FROM batches").fetchone()
-            try:
-                return list(
-                    read_tail(self.path.with_name(self.path.name + ".tail"), name, stored or 0)
-                )
-            except FileNotFoundError:
-                if self._tail_name() != name:  # closed in the meantime
-                    return []
-                raise LedgerBroken(_TAIL_GONE.format(self.path.name)) from None
+        with translated():
+            while name := self._tail_name():
+                stored = self._stored_size()
+                try:
+                    return list(read_tail(self._beside(".tail"), name, stored))
+                except FileNotFoundError:
+                    if self._tail_name() == name:  # else: closed in the meantime
+                        raise LedgerBroken(_TAIL_GONE.format(self.path.name)) from None
+                except LedgerBroken:
+                    if self._stored_size() == stored:  # else: moved, and the tail begun anew
+                        raise
+            return []
+
+    def _stored_size(self) -> int:
+        """Where the last row in the file ends."""
+        with translated():
+            found = self._db.execute(
+                "SELECT first + count FROM batches ORDER BY first DESC LIMIT 1"
+            ).fetchone()
+        return 0 if found is None else int(found[0] or 0)
 
     def _tail_name(self) -> str:
         if not self._has("tail"):
@@ -139,7 +145,7 @@ class SqliteLedgerReader:
         return "" if found is None else str(found[0])
 
     def row_before(self, index: int) -> Row | None:
-        with _translated():
+        with translated():
             values = self._db.execute(
                 f"{_ROW} WHERE first + count <= ? AND first < ? ORDER BY first DESC LIMIT 1",
                 (index, index),
@@ -151,21 +157,47 @@ class SqliteLedgerReader:
         return found
 
     def checkpoints(self) -> Iterator[tuple[int, bytes]]:
-        with _translated():
+        with translated():
             for size, note in self._db.execute("SELECT size, note FROM checkpoints ORDER BY size"):
                 yield int(size), bytes(note)
 
     def subject_key(self, key_id: int) -> SubjectKey | None:
         if not self._has("subject_keys"):
             return None
-        with _translated():
+        with translated():
             found = self._db.execute(
                 "SELECT id, subject, wrapped FROM subject_keys WHERE id = ?", (key_id,)
             ).fetchone()
         return None if found is None else SubjectKey(*found)
 
+    def last_checkpoint(self) -> tuple[int, bytes] | None:
+        with translated():
+            found = self._db.execute(
+                "SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT 1"
+            ).fetchone()
+        return None if found is None else (found[0], found[1])
+
+    def published(self) -> bytes | None:
+        with translated():
+            beside = self._beside(".checkpoint")
+            return beside.read_bytes() if beside.exists() else None
+
+    def open_state(self) -> OpenState | None:
+        with translated():
+            found = self._db.execute("SELECT size, packed FROM open_state").fetchone()
+        return None if found is None else OpenState(found[0], found[1])
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
+    def subject_keys(self) -> Iterator[SubjectKey]:
+        if self._has("subject_keys"):
+            with translated():
+                for found in self._db.execute("SELECT id, subject, wrapped FROM subject_keys"):
+                    yield SubjectKey(*found)
+
     def _has(self, table: str) -> bool:
-        with _translated():
+        with translated():
             found = self._db.execute(
                 "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)
             ).fetchone()
@@ -195,7 +227,7 @@ class SqliteLedgerStore(SqliteLedgerReader):
         self._moves = 0
 
     def open(self) -> None:
-        with _translated():
+        with translated():
             if self._file != (0, 0):
                 self._must_be_the_same()  # never a second ledger in place of one under way
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -235,7 +267,9 @@ class SqliteLedgerStore(SqliteLedgerReader):
         db.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            db.executescript(
+                f"BEGIN; {LEDGER_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
         elif version != SCHEMA_VERSION:
             raise LedgerBroken(f"{self.path.name} has the unknown format {version}")
         self._open_tail()
@@ -264,11 +298,8 @@ class SqliteLedgerStore(SqliteLedgerReader):
         found = os.stat(self.path)
         return found.st_dev, found.st_ino
 
-    def _beside(self, suffix: str) -> Path:
-        return self.path.with_name(self.path.name + suffix)
-
     def append(self, row: Row, keys: Sequence[SubjectKey], open_state: OpenState | None) -> None:
-        with _translated():
+        with translated():
             self._must_be_the_same()
             tail = self._tail
             if tail is not None and not keys and open_state is None and tail.fits(row):
@@ -293,7 +324,7 @@ class SqliteLedgerStore(SqliteLedgerReader):
                     (open_state.size, open_state.packed),
                 )
             self._db.executemany(
-                _INSERT,
+                INSERT_ROW,
                 [(r.first, r.count, r.leaves, r.sealed, r.frontier) for r in self._unmoved],
             )
             execute("COMMIT")
@@ -322,7 +353,7 @@ class SqliteLedgerStore(SqliteLedgerReader):
                 self._db.execute("ROLLBACK")
 
     def keep_checkpoint(self, size: int, note: bytes) -> None:
-        with _translated():
+        with translated():
             self._db.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?)", (size, note))
             new = self._beside(".checkpoint.new")
             with new.open("wb") as file:
@@ -331,25 +362,8 @@ class SqliteLedgerStore(SqliteLedgerReader):
                 os.fsync(file.fileno())
             new.replace(self._beside(".checkpoint"))
 
-    def last_checkpoint(self) -> tuple[int, bytes] | None:
-        with _translated():
-            found = self._db.execute(
-                "SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT 1"
-            ).fetchone()
-        return None if found is None else (found[0], found[1])
-
-    def published(self) -> bytes | None:
-        with _translated():
-            beside = self._beside(".checkpoint")
-            return beside.read_bytes() if beside.exists() else None
-
-    def open_state(self) -> OpenState | None:
-        with _translated():
-            found = self._db.execute("SELECT size, packed FROM open_state").fetchone()
-        return None if found is None else OpenState(found[0], found[1])
-
     def key_of(self, subject: str) -> SubjectKey | None:
-        with _translated():
+        with translated():
             found = self._db.execute(
                 "SELECT id, subject, wrapped FROM subject_keys "
                 "WHERE subject = ? AND length(wrapped) > 0 ORDER BY rowid DESC LIMIT 1",
@@ -358,7 +372,7 @@ class SqliteLedgerStore(SqliteLedgerReader):
         return None if found is None else SubjectKey(*found)
 
     def free_bytes(self) -> int:
-        with _translated():
+        with translated():
             disk = os.statvfs(self.path.parent)
             return disk.f_bavail * disk.f_frsize
 
@@ -415,10 +429,10 @@ def export_ledger(source: Path | LedgerReader, target: Path) -> int:
         raise StoreFailed(f"{target} exists already")
     reader = SqliteLedgerReader(source) if isinstance(source, Path) else source
     size = 0
-    with _translated():
+    with translated():
         db = sqlite3.connect(target, isolation_level=None)
         try:
-            db.executescript(f"BEGIN; {_SCHEMA}")
+            db.executescript(f"BEGIN; {LEDGER_SCHEMA}")
             db.execute("DROP TABLE subject_keys")
             db.execute("DROP TABLE open_state")
             for row in reader.rows():

@@ -5,11 +5,17 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from exeat.core.facts import Snapshot
-from exeat.storage.engine import changing, postgres_engine, reading, sqlite_engine
+from exeat.storage.engine import (
+    changing,
+    postgres_engine,
+    reading,
+    sqlite_engine,
+    sqlite_reader,
+)
 from exeat.storage.outbox import Outbox
 from exeat.storage.policy import Policies
 from exeat.storage.registry import SqlRegistry
-from exeat.storage.schema import migrate, state
+from exeat.storage.schema import MIGRATIONS, migrate, state
 from exeat.storage.snapshot import EMPTY, load
 
 
@@ -39,6 +45,12 @@ class State:
         self._last = loaded
         return loaded
 
+    def schema(self) -> tuple[int, int]:
+        """The version of its tables, and the one that this exeat writes."""
+        with reading(self._engine) as connection:
+            found = connection.execute(sa.select(state.c.schema_version)).scalar_one()
+        return int(found), len(MIGRATIONS)
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -59,3 +71,8 @@ def open_state(home: Path, url: str | None = None) -> State:
         engine.dispose()
         raise
     return State(engine)
+
+
+def look_at_state(home: Path, url: str | None = None) -> State:
+    """The same without bringing it up to date: for looking only.  Nothing is made or changed."""
+    return State(sqlite_reader(home) if url is None else postgres_engine(url))

@@ -1,0 +1,153 @@
+"""The ledger and its keys: whole, ours, and not ahead of the clock.  Read only (EVD-1, EVD-9)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from exeat.app.doctor.check import Finding, Patient, ok, problem, skipped, warn
+from exeat.core.errors import ExeatError, Invalid, NotFound
+from exeat.evidence.canonical import decode_leaf
+from exeat.evidence.keys import load_master, load_signer
+from exeat.evidence.model import LogLeaf
+from exeat.evidence.note import Verifier
+from exeat.evidence.quota import LedgerLimits
+from exeat.evidence.recovery import Recovered, recover
+from exeat.evidence.sealed import unwrap_key
+from exeat.evidence.store import StoreFailed, unpack_leaves
+from exeat.storage.copies import LedgerMoment
+from exeat.storage.ledger import SqliteLedgerReader
+
+_BACKUP: Final = "Keep the file, restore a backup (docs/how-to/back-up-and-restore.md)."
+
+
+def ledger(patient: Patient) -> Iterator[Finding]:
+    """Every ledger of the home; keys that belong to it; the clock against its last entry."""
+    files = sorted((patient.home / "ledger").glob("*.db"))
+    if not files:
+        yield skipped("ledger", "There is no ledger yet.", "The first `exeat up` begins one.")
+    for path in files:
+        yield from _one(patient, path)
+    yield from _keys(patient, files)
+
+
+def _one(patient: Patient, path: Path) -> Iterator[Finding]:
+    check = f"ledger:{path.stem}"
+    try:
+        with closing(SqliteLedgerReader(path)) as reader:
+            enrolled = enrolled_key(reader)
+            if enrolled is None:
+                yield skipped(check, f"{path.name} holds no entry yet.", "`exeat up` goes on.")
+                return
+            moment = LedgerMoment(reader)
+            found = recover(moment, enrolled)
+            yield _whole(check, path, moment, found)
+            yield clock_finding(path.stem, found.at, patient.now)
+            yield from _signing_key(patient, path.stem, enrolled)
+            yield from _master_key(patient, reader)
+    except (ExeatError, StoreFailed) as error:
+        remedy = getattr(error, "remedy", "") or _BACKUP
+        yield problem(check, f"The ledger {path.name}: {error}.", remedy)
+
+
+def _whole(check: str, path: Path, moment: LedgerMoment, found: Recovered) -> Finding:
+    signed = moment.last_checkpoint()
+    if signed is None:
+        return warn(
+            check,
+            f"{path.name} holds {found.frontier.size} entries and no checkpoint.",
+            "The gateway signs one every few seconds; ask again while it runs.",
+        )
+    return ok(
+        check,
+        f"{path.name}: the tail verifies up to entry {found.frontier.size}, "
+        f"signed up to {signed[0]}.  `exeat evidence verify` checks all of it.",
+    )
+
+
+def enrolled_key(reader: SqliteLedgerReader) -> Verifier | None:
+    """The key that the ledger's first entry names; None if there is no entry.
+
+    Raises Invalid, LedgerBroken, StoreFailed.
+    """
+    for row in reader.rows():
+        leaf = decode_leaf(unpack_leaves(row.leaves)[0])
+        if isinstance(leaf, LogLeaf) and leaf.what == "enrolled" and isinstance(leaf.facts, dict):
+            return Verifier.parse(str(leaf.facts.get("key", "")))
+        raise Invalid("it does not begin with the enrolment of its writer")
+    return None
+
+
+def clock_finding(instance: str, last_at: int, now: int) -> Finding:
+    behind = (last_at - now) / 1e9
+    if behind * 1e9 > LedgerLimits().clock_backwards_max_ns:
+        return problem(
+            f"clock:{instance}",
+            f"The clock is {behind:.0f} s behind the ledger's last entry: calls are denied.",
+            "Set the clock (chronyc, timedatectl), then start again.",
+        )
+    return ok(f"clock:{instance}", "The clock is not behind the ledger's last entry.")
+
+
+def _signing_key(patient: Patient, instance: str, enrolled: Verifier) -> Iterator[Finding]:
+    check, path = f"keys.signing:{instance}", patient.home / "keys" / f"{instance}.ed25519"
+    try:
+        signer = load_signer(path)
+    except NotFound:
+        yield problem(
+            check,
+            f"The key that signed {instance}'s ledger is gone ({path.name}).",
+            "Put it back, or go on under a new EXEAT_INSTANCE.",
+        )
+        return
+    except (Invalid, OSError) as error:
+        remedy = getattr(error, "remedy", "") or "Put the key back from its copy."
+        yield problem(check, f"The signing key of {instance} cannot be used: {error}.", remedy)
+        return
+    if signer.verifier != enrolled:
+        yield problem(
+            check,
+            f"{path.name} is not the key that signed {instance}'s ledger.",
+            "Put the right key back, or go on under a new EXEAT_INSTANCE.",
+        )
+    else:
+        yield ok(check, f"The signing key of {instance} is the one in its ledger.")
+
+
+def _master_key(patient: Patient, reader: SqliteLedgerReader) -> Iterator[Finding]:
+    """Tried on a key of a data subject that it has wrapped, if there is one."""
+    check = f"keys.master:{reader.path.stem}"
+    remedy = "Put back the keys/master.key that belongs to this home."
+    try:
+        master = load_master(patient.home / "keys" / "master.key")
+        wrapped = next((key for key in reader.subject_keys() if key.wrapped), None)
+        if wrapped is not None:
+            unwrap_key(master, wrapped)
+    except NotFound:
+        yield problem(check, "The master key is gone: sealed values cannot be opened.", remedy)
+    except (ExeatError, OSError) as error:
+        yield problem(check, f"The master key: {error}.", getattr(error, "remedy", "") or remedy)
+    else:
+        yield ok(check, f"The master key opens the values of {reader.path.name}.")
+
+
+def _keys(patient: Patient, ledgers: list[Path]) -> Iterator[Finding]:
+    """Key files that no ledger has spoken of yet."""
+    folder, instance = patient.home / "keys", patient.settings.instance
+    known = {path.stem for path in ledgers}
+    loads: list[tuple[str, Path, Callable[[Path], object]]] = [
+        ("keys.state", folder / "state.key", load_master)
+    ]
+    if instance not in known:
+        loads.append((f"keys.signing:{instance}", folder / f"{instance}.ed25519", load_signer))
+        loads.append(("keys.master", folder / "master.key", load_master))
+    for check, path, load in loads:
+        try:
+            load(path)
+        except NotFound:
+            yield skipped(check, f"{path.name} is not there yet.", "The next `exeat up` makes it.")
+        except (ExeatError, OSError) as error:
+            remedy = getattr(error, "remedy", "") or "Put the file back from its copy."
+            yield problem(check, f"{path.name} cannot be used: {error}.", remedy)
+        else:
+            yield ok(check, f"{path.name} can be used.")

@@ -1,0 +1,101 @@
+"""``exeat backup`` and ``exeat restore``: a home in one file, and back."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from exeat.cli.desk import HomeOption, database_url, next_step, printable, say
+from exeat.core.errors import Invalid
+
+
+def backup(
+    target: Annotated[Path, typer.Argument(help="The file to write, e.g. exeat-monday.tar.")],
+    with_keys: Annotated[
+        bool, typer.Option("--with-keys", help="Also the private keys: treat the file as a key.")
+    ] = False,
+    home: HomeOption = None,
+) -> None:
+    """Write state and ledger into one file; the gateway may go on running."""
+    from exeat.app.backup.make import backup as make
+    from exeat.app.home import home_path
+
+    where = home_path(home)
+    made = make(where, target.absolute(), with_keys=with_keys, database_url=database_url(where))
+    for name, ledger in made.manifest.ledgers.items():
+        say(f"ledger {name}: {ledger.entries} entries, verified")
+    say(f"{len(made.manifest.files)} files in {target}, mode 0600.")
+    if made.manifest.state == "postgresql":
+        _note("the state is in PostgreSQL and not in this file; use pg_dump for it")
+    if made.unsigned:
+        _note(f"not signed for {', '.join(made.unsigned)}: the signing key is not here")
+    if made.left_out:
+        _note(f"left out: {printable(', '.join(made.left_out))}")
+    if with_keys:
+        _note(
+            "it holds private keys: whoever reads it can sign as this gateway and open its values"
+        )
+    else:
+        _note(f"no keys are in it; keep {where / 'keys'} apart, sealed values need master.key")
+    next_step(f"exeat restore {target} --home NEW   (try it; a backup is proved by restoring it)")
+
+
+def restore(
+    archive: Annotated[Path, typer.Argument(help="A file that `exeat backup` wrote.")],
+    home: HomeOption = None,
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="A checkpoint that was kept elsewhere; repeatable.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The gateway's key as its owner told you (name+id+base64).")
+    ] = None,
+    accept_unsigned: Annotated[
+        bool, typer.Option("--accept-unsigned", help="Take a backup whose manifest nobody signed.")
+    ] = False,
+) -> None:
+    """Check a backup whole, then put it in place as a new home."""
+    from exeat.app.backup.restore import restore as put_back
+    from exeat.app.home import home_path
+    from exeat.evidence.note import Verifier
+
+    try:
+        held = [path.read_bytes() for path in checkpoint or ()]
+    except OSError as error:
+        raise Invalid(f"The checkpoint cannot be read: {error.strerror}.") from None
+    where = home_path(home)
+    done = put_back(
+        archive,
+        where,
+        key=Verifier.parse(key) if key else None,
+        held=held,
+        accept_unsigned=accept_unsigned,
+    )
+    for name, ledger in done.manifest.ledgers.items():
+        say(f"ledger {name}: {ledger.entries} entries, verified")
+    say(f"Home: {where}, as it was at {done.manifest.made_at}.")
+    if not done.manifest.keys:
+        _note(f"put the private keys back into {where / 'keys'} before you start (mode 0600)")
+    if done.manifest.state == "postgresql":
+        _note("the state is not in this backup: restore the PostgreSQL database too")
+    _how_to_go_on(done.manifest.ledgers, done.newer, where)
+
+
+def _how_to_go_on(ledgers: object, newer: dict[str, int], where: Path) -> None:
+    for name, size in newer.items():
+        _note(
+            f"{name} signed a checkpoint of {size} entries after this backup: it must not go on "
+            "under that name, or two different records would bear one signature"
+        )
+    if newer:
+        next_step(f"exeat up --home {where}   with a new name: EXEAT_INSTANCE=gw2 (any unused one)")
+    elif ledgers:
+        next_step(
+            f"exeat up --home {where}   If the old gateway went on after this backup, take a new "
+            "name: EXEAT_INSTANCE=gw2"
+        )
+    else:
+        next_step(f"exeat up --home {where}")
+
+
+def _note(text: str) -> None:
+    typer.echo(f"note: {text}", err=True)

@@ -1,0 +1,107 @@
+"""The wheel, as a stranger gets it: built, installed into an empty environment, used."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from gateways import Server, environ, running
+from requirements import requirement
+
+from exeat.app.doctor.reach import ask
+
+ROOT = Path(__file__).parents[2]
+UV = Path(sys.executable).with_name("uv")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "src")
+
+
+def shell(argv: Sequence[object], **more: str) -> str:
+    done = subprocess.run(
+        [str(each) for each in argv],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**environ(), **more},
+    )
+    assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built as `make wheel` builds it, from a copy of the sources with two more files of the console."""
+    source = tmp_path_factory.mktemp("source")
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(
+                ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        else:
+            shutil.copy(ROOT / name, source / name)
+    shutil.copy(ROOT / ".gitignore", source / ".gitignore")
+    static = source / "src" / "exeat" / "console" / "static"
+    (static / "fonts").mkdir(parents=True, exist_ok=True)
+    (static / "probe.css").write_text("body {}\n")
+    (static / "fonts" / "probe.woff2").write_bytes(b"\0font")
+    shell([UV, "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable,
+           "--out-dir", source / "dist", source])  # fmt: skip
+    (made,) = (source / "dist").glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of programs of an environment that holds the wheel and what it depends on."""
+    folder = tmp_path_factory.mktemp("fresh") / "venv"
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = folder / "bin" / "python"
+    install = [UV, "pip", "install", "--quiet", "--python", python,
+               "--constraint", ROOT / "requirements.lock", wheel]  # fmt: skip
+    more = {} if os.environ.get("SSL_CERT_FILE") else {"UV_SYSTEM_CERTS": "true"}
+    try:
+        shell([*install, "--offline"])  # what bootstrap has fetched is enough
+    except AssertionError:
+        shell(install, **more)
+    return folder / "bin"
+
+
+@requirement("REG-1")
+def test_the_wheel_holds_all_of_the_package(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    tracked = shell(["git", "-C", ROOT, "ls-files", "src/exeat"]).split()
+    assert len(tracked) > 100
+    assert {name.removeprefix("src/") for name in tracked} <= names
+    assert {"exeat/console/static/probe.css", "exeat/console/static/fonts/probe.woff2"} <= names
+    assert not [name for name in names if name.startswith(("tests", "bench", "demo"))]
+    assert [name for name in names if name.endswith("licenses/LICENSE")]
+
+
+@requirement("REG-1")
+def test_it_depends_on_nothing_of_the_development_tools(installed: Path) -> None:
+    listed = json.loads(
+        shell([UV, "pip", "list", "--python", installed / "python", "--format", "json"])
+    )
+    names = {each["name"] for each in listed}
+    assert "exeat" in names and not names & {"pytest", "mcp", "ruff", "psycopg", "hypothesis"}
+
+
+@requirement("REG-1")
+def test_help_init_up_and_healthz(installed: Path, tmp_path: Path) -> None:
+    program, home = installed / "exeat", tmp_path / "home"
+    said = shell([program, "--help"])
+    assert "exeat init" in said and "exeat doctor" in said
+    assert "ada" in shell([program, "init", "--me", "ada", "--home", home])
+    with running(Server([program, "up", "--home", home, "--port", "0"], "exeat is up: ")) as up:
+        port = int(up.line.split(":")[-1].split("/")[0])
+        assert ask("127.0.0.1", port) == ("ok", "ready")  # /healthz, /readyz
+        assert up.stop() == 0
+    where = shell([installed / "python", "-c", "import exeat; print(exeat.__file__)"])
+    assert str(installed.parent) in where  # the wheel's, not the sources'
+    assert "0 problems" in shell([program, "doctor", "--home", home], EXEAT_PORT="0")
