@@ -299,5 +299,5 @@ async def test_a_forbidden_resource_is_not_subscribed_to_at_a_legacy_server() ->
         assert told["method"] == "notifications/subscriptions/acknowledged"
         honored = {"toolsListChanged": True, "resourceSubscriptions": ["n://open"]}
         assert told["params"]["notifications"] == honored
-        await until(lambda: len(seen_there) == 2)  # the client has closed its stream
+        await until(lambda: len(seen_there) >= 2)  # the client has closed its stream
         assert seen_there == ["resources/subscribe n://open", "resources/unsubscribe n://open"]
