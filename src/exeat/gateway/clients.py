@@ -7,7 +7,6 @@ agent that may act at all, and are counted.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from exeat import __version__
 from exeat.core.decision import Decision
 from exeat.core.errors import ExeatError
 from exeat.core.facts import Lifecycle, ServerFacts
@@ -16,11 +15,9 @@ from exeat.core.request import AccessRequest, Caller
 from exeat.gateway import answers, tasks
 from exeat.gateway.answer import ClientAnswer
 from exeat.gateway.changes import (
-    ACKNOWLEDGED,
     KINDS,
     SUBSCRIBED_MAX,
     Heard,
-    legacy_params,
     listening_for,
 )
 from exeat.gateway.edge import Connection, Exchange
@@ -40,6 +37,7 @@ from exeat.gateway.methods import (
 from exeat.gateway.pipeline import Enforced
 from exeat.gateway.routes import Route, offered
 from exeat.gateway.sessions import ClientSession, principal_key
+from exeat.gateway.standing import INFO, Standing, Stream, Waiting, capabilities_of, info_of
 from exeat.gateway.upstreams import UpstreamServer
 from exeat.gateway.wire import (
     Incoming,
@@ -47,7 +45,6 @@ from exeat.gateway.wire import (
     error_body,
     error_message,
     notification_message,
-    params_of,
     result_message,
 )
 
@@ -56,37 +53,6 @@ if TYPE_CHECKING:
 
 _AGGREGATE: Final[dict[str, Any]] = {"tools": {}, "prompts": {}, "resources": {}, "completions": {}}
 _RELISTEN_S: Final = 1.0
-_INFO: Final = {"name": "exeat", "title": "exeat gateway", "version": __version__}
-
-
-class _Stream:
-    """The edge's view of a standing stream: gone means closed."""
-
-    def __init__(self, answer: ClientAnswer, clients: "Clients") -> None:
-        self.answer = answer
-        self._clients = clients
-
-    def client_gone(self) -> None:
-        self.answer.gone()
-        self._clients.streams.discard(self.answer)
-
-    def client_slow(self) -> None: ...
-
-    def client_ready(self) -> None: ...
-
-
-class _Waiting:
-    """The edge's view of a handshake under way."""
-
-    def __init__(self, answer: ClientAnswer) -> None:
-        self._answer = answer
-
-    def client_gone(self) -> None:
-        self._answer.gone()
-
-    def client_slow(self) -> None: ...
-
-    def client_ready(self) -> None: ...
 
 
 class Clients:
@@ -104,11 +70,11 @@ class Clients:
         refused = self._may_not_act(caller, server)
         if refused is not None:
             self._refuse_handshake(answer, request, *refused)
-            return _Waiting(answer)
+            return Waiting(answer)
         self.front.pipeline.ledger.count("handshake", None)
         work = self._initialize if request.era is Era.LEGACY else self._discover
         self.front.spawn(work(answer, request, caller, server), answer.broke)
-        return _Waiting(answer)
+        return Waiting(answer)
 
     def _may_not_act(
         self, caller: Caller, server: ServerId | None
@@ -147,7 +113,7 @@ class Clients:
         asked = request.params.get("protocolVersion")
         version = str(asked) if asked in LEGACY_VERSIONS else LEGACY_LATEST
         session = front.sessions.open(principal_key(caller), server, version, request.params)
-        about: Mapping[str, Any] = {"capabilities": _AGGREGATE, "serverInfo": _INFO}
+        about: Mapping[str, Any] = {"capabilities": _AGGREGATE, "serverInfo": INFO}
         if server is not None:
             found = front.router.one(server)
             opened = await self._open(session, found, caller) if found is not None else "is unknown"
@@ -180,7 +146,7 @@ class Clients:
     async def _discover(
         self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
     ) -> None:
-        about: Mapping[str, Any] = {"capabilities": _AGGREGATE, "serverInfo": _INFO}
+        about: Mapping[str, Any] = {"capabilities": _AGGREGATE, "serverInfo": INFO}
         if server is not None:
             found = self.front.router.one(server)
             try:
@@ -256,11 +222,11 @@ class Clients:
         self.streams.add(answer)
         for server_id, link in session.links.items():
             self.listen(session, server_id, link)
-        return _Stream(answer, self)
+        return Stream(answer, self)
 
     def listen(self, session: ClientSession, server: ServerId, link: Link) -> None:
         """Open the server's own standing stream behind the client's, or what stands for it."""
-        before, sink = session.listening.get(server), _Standing(self, session, server, link)
+        before, sink = session.listening.get(server), Standing(self, session, server, link)
         if isinstance(link, LegacyHttpLink) and link.usable:
             session.listening[server] = link.listen(sink)
         elif link.era is Era.MODERN and link.usable:
@@ -312,7 +278,7 @@ class Clients:
         )
         self.streams.add(answer)
         self._local[answer] = (request.id, frozenset(honored))
-        return _Stream(answer, self)
+        return Stream(answer, self)
 
     def end_stopped(self) -> None:
         """Sessions of agents that are no longer active end with the change that stopped them."""
@@ -376,61 +342,3 @@ class Clients:
     def close(self) -> None:
         for answer in list(self.streams):
             answer.end_stream()
-
-
-class _Standing:
-    """Sink of a server's standing stream, or of what stands for it: notifications go on, questions
-    are not served."""
-
-    def __init__(
-        self, clients: Clients, session: ClientSession, server: ServerId, link: Link
-    ) -> None:
-        self._clients, self._session, self._server, self._link = clients, session, server, link
-
-    def link_notification(self, method: str, params: bytes) -> None:
-        stream = self._session.stream
-        if self._link.era is Era.MODERN:
-            if method in (ACKNOWLEDGED, CANCELLED):
-                return
-            params = encode(legacy_params(params_of(params) or {}))
-        if method == CANCELLED:
-            self._clients.withdrawn(self._session, self._link, params)
-        elif method in SERVER_NOTIFICATIONS and stream is not None:
-            stream.event(notification_message(method, params))
-
-    def link_request(self, request_id: RequestId, method: str, params: bytes) -> None:
-        if method == "ping":
-            self._link.reply(request_id, result_message(request_id, b"{}"))
-            return
-        self._clients.refuse(self._link, request_id, method)
-
-    def link_piece(self, data: bytes) -> None: ...
-
-    def link_result_end(self, result_type: str) -> None: ...
-
-    def link_result(self, result: bytes) -> None:
-        self._clients.relisten(self._session, self._server, self._link)
-
-    def link_error(self, error: bytes, status: int) -> None: ...
-
-    def link_failed(self, reason: str, *, sent: bool) -> None:
-        if "HTTP status 405" not in reason:
-            self._clients.relisten(self._session, self._server, self._link)
-
-
-def capabilities_of(about: Mapping[str, Any]) -> dict[str, Any]:
-    """What the upstream offers, less what the gateway cannot carry."""
-    offered = about.get("capabilities")
-    known = {"tools", "prompts", "resources", "completions", "logging"}
-    return {
-        key: value
-        for key, value in (offered.items() if isinstance(offered, dict) else ())
-        if key in known and isinstance(value, dict)
-    }
-
-
-def info_of(about: Mapping[str, Any]) -> dict[str, Any]:
-    meta = about.get("_meta")
-    inner = meta.get("io.modelcontextprotocol/serverInfo") if isinstance(meta, dict) else None
-    info = about.get("serverInfo", inner)
-    return info if isinstance(info, dict) else dict(_INFO)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from exeat.core.decision import Decision, Reason, Verdict
+from exeat.core.decision import Decision
 from exeat.core.facts import PinState, ToolFacts
 from exeat.core.ids import ActionId, ServerId
 from exeat.core.request import AccessRequest, Caller
@@ -44,6 +44,14 @@ from exeat.gateway.sealing import StateSealer
 from exeat.gateway.sessions import ClientSession, Sessions
 from exeat.gateway.settings import GatewaySettings
 from exeat.gateway.tasks import OWNED, TaskNames, augmentation, served
+from exeat.gateway.unlinked import (
+    NO_LINK,
+    NOT_A_TASK,
+    NOT_SERVED,
+    SAID_TO_ALL,
+    UNREACHABLE,
+    assume_pinned,
+)
 from exeat.gateway.upstreams import Upstreams
 from exeat.gateway.wire import encode, error_body, error_message
 
@@ -340,7 +348,7 @@ class Front:
         """The server must be probed, started or opened first; a denial needs none of that."""
         route = call.route
         if self.router.denied_anyway(call.access):
-            _assume_pinned(call)
+            assume_pinned(call)
             call.submit(NO_LINK)
             return
         made = await self.router.make_link(route)
@@ -348,7 +356,7 @@ class Front:
         if isinstance(made, str):
             # GW-11: the attempt is decided and recorded all the same; its outcome is "not sent"
             call.reason = made
-            _assume_pinned(call)
+            assume_pinned(call)
             call.submit(UNREACHABLE)
             return
         call.access = self.router.seen(call.access, route)
@@ -361,7 +369,7 @@ class Front:
         request = enforced.request
         if not request.target or request.caller.agent.lifecycle != "active":
             return False
-        if enforced.decision.reason in _SAID_TO_ALL:
+        if enforced.decision.reason in SAID_TO_ALL:
             return False
         return not self._visible(request)
 
@@ -459,49 +467,3 @@ class Front:
         for task in list(self.tasks):
             task.cancel()
         await self.upstreams.close()
-
-
-_SAID_TO_ALL: Final = frozenset(
-    {
-        Reason.AGENT_NOT_ACTIVE,
-        Reason.AGENT_EXPIRED,
-        Reason.OWNER_NOT_LIVE,
-        Reason.SCOPE_NOT_ACCEPTED,
-        Reason.USER_NOT_LIVE,
-        Reason.STATE_STALE,
-        Reason.CLOCK_BACKWARDS,
-        Reason.NO_POLICY,
-        Reason.DENIALS_CAPPED,
-        Reason.METHOD_UNKNOWN,
-        Reason.SERVER_NOT_ACTIVE,
-    }
-)
-
-
-def _assume_pinned(call: Call) -> None:
-    """Nobody looked at the server: that is no reason to say that its definition changed."""
-    if call.access.tool is not None:
-        call.access = replace(call.access, observed_pin=call.access.tool.pin)
-
-
-class _NoLink:
-    """Stands for an upstream that is never called: the action is denied, or cannot be sent."""
-
-    era = Era.MODERN
-    usable = False
-
-    def __init__(self, isolation: str) -> None:
-        self.isolation = isolation
-
-    def call(self, outbound: Any, sink: Any) -> Any:
-        raise AssertionError("there is no upstream to call")
-
-    def notify(self, method: str, params: dict[str, Any]) -> None: ...
-
-    def reply(self, request_id: RequestId, payload: bytes) -> None: ...
-
-
-NOT_SERVED: Final = Decision(Verdict.DENY, Reason.METHOD_UNKNOWN)
-NOT_A_TASK: Final = Decision(Verdict.DENY, Reason.ACTION_UNKNOWN)
-NO_LINK: Final = _NoLink("")
-UNREACHABLE: Final = _NoLink("unreachable")
