@@ -1,6 +1,10 @@
 # exeat.  `make demo` shows it at work; `make test` runs the tests.  Both install what they need.
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help demo test check format conformance interop bench docs fuzz kills faults wheel lock clean
+=======
+.PHONY: help demo test check format conformance bench docs fuzz kills faults wheel image packaging lock clean
+>>>>>>> pack
 SHELL := /bin/bash
 export PYTHON
 BIN := .venv/bin
@@ -8,6 +12,7 @@ READY := .venv/.stamp
 BENCH_ARGS ?=
 INTEROP_ARGS ?=
 FAULTS_ARGS ?=
+ENGINE ?= $(or $(shell command -v podman),docker)
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -60,7 +65,18 @@ wheel: $(READY) ## build dist/exeat-VERSION-py3-none-any.whl
 	@. scripts/trust.sh && $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
 	@ls dist/*.whl
 
-lock: $(READY) ## rewrite requirements.lock and requirements-dev.lock
+image: wheel ## build the container image with podman or docker (ENGINE=)
+	@$(ENGINE) build --file packaging/container/Containerfile --tag exeat:latest .
+
+packaging: $(READY) .tools/packaging/.stamp ## check wheel, unit, Containerfile and Helm chart
+	@$(BIN)/python -m pytest tests/packaging
+
+.tools/packaging/.stamp: $(READY) requirements-packaging.lock
+	@$(BIN)/python -m venv --clear .tools/packaging
+	@. scripts/trust.sh && $(BIN)/uv pip sync --quiet --python .tools/packaging/bin/python --require-hashes requirements-packaging.lock
+	@touch $@
+
+lock: $(READY) ## rewrite the lock files
 	@bash scripts/lock.sh
 
 clean: ## remove everything that make created

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Rewrites the two lock files from pyproject.toml.  No registry address is written into them.
+# Rewrites the lock files from pyproject.toml.  No registry address is written into them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/trust.sh
@@ -9,7 +9,9 @@ compile() {
 }
 compile pyproject.toml --group build --group demo --group test --group lint -o requirements.lock
 compile --group docs -o requirements-dev.lock
-if grep -nE '://|^--' requirements.lock requirements-dev.lock; then
+compile pyproject.toml --extra postgres --constraint requirements.lock -o requirements-runtime.lock
+compile --group packaging -o requirements-packaging.lock
+if grep -nE '://|^--' requirements*.lock; then
   echo "A lock file names an address; it must hold only names, versions and hashes." >&2
   exit 1
 fi

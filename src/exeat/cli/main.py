@@ -17,6 +17,7 @@ NOUNS: Final = {
     "doctor": ("exeat.cli.doctor", "doctor", "What is wrong, and what to do about it."),
     "backup": ("exeat.cli.backup", "backup", "Copy the home into one file, while it runs."),
     "restore": ("exeat.cli.backup", "restore", "Check a backup and make a new home of it."),
+    "migrate": ("exeat.cli.migrate", "migrate", "Bring the state to this version."),
     "person": ("exeat.cli.person", "app", "People: owners, deputies, operators."),
     "agent": ("exeat.cli.agent", "app", "Agents, their scope and their life."),
     "server": ("exeat.cli.server", "app", "MCP servers behind the gateway."),

@@ -78,7 +78,7 @@ def ask(host: str, number: int) -> tuple[str, str] | None:
     for path in ("/healthz", "/readyz"):
         connection = http.client.HTTPConnection(host, number, timeout=ASK_MAX_S)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers={"Host": "localhost"})
             said.append(connection.getresponse().read(100).decode("ascii", "replace").strip())
         except (OSError, http.client.HTTPException):
             said.append("")

@@ -1,0 +1,131 @@
+{{/* At most 14 characters: with a pod's suffix it is the name of a gateway's log, which has 31. */}}
+{{- define "exeat.name" -}}
+{{- .Release.Name | trunc 14 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "exeat.selector" -}}
+app.kubernetes.io/name: exeat
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "exeat.labels" -}}
+{{ include "exeat.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "exeat.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{- define "exeat.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+# Not Always: that would open the keys to the group at every start, and exeat refuses such keys.
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "exeat.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- define "exeat.image.lines" -}}
+image: {{ include "exeat.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- end -}}
+
+{{/* The home is a folder in the volume, so that it is 0700 and `exeat restore` finds it empty. */}}
+{{- define "exeat.env" -}}
+- {name: EXEAT_HOME, value: /var/lib/exeat/home}
+- {name: EXEAT_HOST, value: "0.0.0.0"}
+- {name: EXEAT_PORT, value: "8717"}
+{{- $name := include "exeat.name" . }}
+{{- $hosts := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace) }}
+- name: EXEAT_ALLOWED_HOSTS
+  value: {{ concat $hosts .Values.allowedHosts | toJson | quote }}
+{{- if eq .Values.mode "postgresql" }}
+- name: EXEAT_INSTANCE
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{ include "exeat.databaseEnv" . }}
+{{- end }}
+{{- range $key, $value := .Values.settings }}
+- name: EXEAT_{{ upper $key }}
+  value: {{ $value | toString | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "exeat.databaseEnv" -}}
+- name: EXEAT_DATABASE_URL
+  valueFrom:
+    secretKeyRef: {name: {{ .Values.postgresql.existingSecret | quote }}, key: {{ .Values.postgresql.key | quote }}}
+{{- end -}}
+
+{{- define "exeat.container" -}}
+name: exeat
+{{ include "exeat.image.lines" . }}
+args: [up]
+securityContext:
+  {{- include "exeat.containerSecurity" . | nindent 2 }}
+ports:
+  - {name: mcp, containerPort: 8717, protocol: TCP}
+env:
+  {{- include "exeat.env" . | nindent 2 }}
+{{- with .Values.serverSecrets }}
+envFrom:
+  {{- range . }}
+  - secretRef: {name: {{ . | quote }}}
+  {{- end }}
+{{- end }}
+# The Host header must be one that the gateway serves.
+startupProbe:
+  httpGet: {path: /healthz, port: mcp, httpHeaders: [{name: Host, value: localhost}]}
+  periodSeconds: 2
+  failureThreshold: 60
+livenessProbe:
+  httpGet: {path: /healthz, port: mcp, httpHeaders: [{name: Host, value: localhost}]}
+  periodSeconds: 10
+  timeoutSeconds: 3
+readinessProbe:
+  httpGet: {path: /readyz, port: mcp, httpHeaders: [{name: Host, value: localhost}]}
+  periodSeconds: 5
+  timeoutSeconds: 3
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+volumeMounts:
+  - {name: home, mountPath: /var/lib/exeat}
+  - {name: tmp, mountPath: /tmp}
+{{- end -}}
+
+{{- define "exeat.podCommon" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+terminationGracePeriodSeconds: 30
+securityContext:
+  {{- include "exeat.podSecurity" . | nindent 2 }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
