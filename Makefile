@@ -1,10 +1,6 @@
 # exeat.  `make demo` shows it at work; `make test` runs the tests.  Both install what they need.
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help demo test check format conformance interop bench docs fuzz kills faults wheel lock clean
-=======
-.PHONY: help demo test check format conformance bench docs fuzz kills faults wheel image packaging lock clean
->>>>>>> pack
+.PHONY: help demo test check format conformance interop bench docs fuzz kills faults wheel lock clean image packaging
 SHELL := /bin/bash
 export PYTHON
 BIN := .venv/bin
