@@ -64,7 +64,7 @@ def unit(tmp_path: Path) -> Path:
     text, count = re.subn(r"(?m)^ExecStart=\S+ up$", f"ExecStart={program} up", UNIT.read_text())
     assert count == 1
     path = tmp_path / "exeat.service"
-    path.write_text(text.replace("file:/opt/exeat/share/doc/exeat", "https://exeat.example/"))
+    path.write_text(text)
     return path
 
 

@@ -46,8 +46,10 @@ class State:
         return loaded
 
     def schema(self) -> tuple[int, int]:
-        """The version of its tables, and the one that this exeat writes."""
+        """The version of its tables (0: there are none), and the one that this exeat writes."""
         with reading(self._engine) as connection:
+            if not sa.inspect(connection).has_table(state.name):
+                return 0, len(MIGRATIONS)
             found = connection.execute(sa.select(state.c.schema_version)).scalar_one()
         return int(found), len(MIGRATIONS)
 

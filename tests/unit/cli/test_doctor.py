@@ -296,6 +296,10 @@ def test_keys_that_are_gone_or_of_another_home(used: Home, tmp_path: Path) -> No
         assert at(used, check)[0] == "problem", check
         (keys / name).unlink()
         assert at(used, check)[0] == "problem", check
+        if name == "gw1.ed25519":  # under another name, that ledger is only read
+            (used.path / "exeat.toml").write_text('instance = "gw2"\nport = 0\n')
+            assert at(used, check)[0] == "warn"
+            (used.path / "exeat.toml").write_text("port = 0\n")
         (keys / name).write_bytes(kept)
         (keys / name).chmod(0o600)
         assert at(used, check)[0] == "ok", check

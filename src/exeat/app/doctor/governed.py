@@ -36,7 +36,7 @@ def state(patient: Patient) -> Iterator[Finding]:
             yield warn(
                 "state",
                 f"The state has schema {found}; this exeat writes {ours}.",
-                "Make a backup; the next `exeat up` brings it up to date.",
+                "Make a backup; `exeat migrate` or the next `exeat up` brings it up to date.",
             )
             return
         patient.snapshot = opened.snapshot()

@@ -133,26 +133,21 @@ def clock_finding(instance: str, last_at: int, now: int) -> Finding:
 
 
 def _signing_key(patient: Patient, instance: str, enrolled: Verifier) -> Iterator[Finding]:
+    """Without it nothing can be added; a ledger of an earlier name is only read, so that is known."""
     check, path = f"keys.signing:{instance}", patient.home / "keys" / f"{instance}.ed25519"
+    found = problem if instance == patient.settings.instance else warn
+    other = "Put the right key back, or go on under a new EXEAT_INSTANCE."
     try:
         signer = load_signer(path)
     except NotFound:
-        yield problem(
-            check,
-            f"The key that signed {instance}'s ledger is gone ({path.name}).",
-            "Put it back, or go on under a new EXEAT_INSTANCE.",
-        )
+        yield found(check, f"The key that signed {instance}'s ledger is gone ({path.name}).", other)
         return
     except (Invalid, OSError) as error:
         remedy = getattr(error, "remedy", "") or "Put the key back from its copy."
-        yield problem(check, f"The signing key of {instance} cannot be used: {error}.", remedy)
+        yield found(check, f"The signing key of {instance} cannot be used: {error}.", remedy)
         return
     if signer.verifier != enrolled:
-        yield problem(
-            check,
-            f"{path.name} is not the key that signed {instance}'s ledger.",
-            "Put the right key back, or go on under a new EXEAT_INSTANCE.",
-        )
+        yield found(check, f"{path.name} is not the key that signed {instance}'s ledger.", other)
     else:
         yield ok(check, f"The signing key of {instance} is the one in its ledger.")
 
