@@ -27,6 +27,7 @@ from exeat.evidence.store import (
 )
 from exeat.evidence.verify import verify
 from exeat.storage.ledger import SqliteLedgerReader, SqliteLedgerStore, export_ledger
+from exeat.storage.state import open_state
 
 pytestmark = pytest.mark.anyio
 
@@ -280,3 +281,70 @@ async def test_the_record_says_what_durable_means(shared: Place) -> None:
         if isinstance(entry.leaf, LogLeaf) and entry.leaf.what == "opened"
     ]
     assert opened[0]["settings"]["durability"] == "no fsync"  # the tests' own server runs so
+
+
+@requirement("EVD-3", "EVD-4")
+async def test_entries_that_a_failover_lost_stop_the_log(shared: Place) -> None:
+    """A standby that lagged took over: what was acknowledged is gone, and nothing is put in its place."""
+    import psycopg
+
+    world = World(shared).start()
+    told = [await world.decide() for _ in range(5)]
+    assert all(isinstance(each, Receipt) for each in told)
+    assert shared.url is not None
+    with psycopg.connect(shared.url, autocommit=True) as admin:
+        held = admin.execute(
+            "DELETE FROM ledger_batches WHERE first >= %s RETURNING *", (told[3].index,)
+        ).fetchall()
+    shared.end_sessions()
+    refused = await _until_said(world, "does not hold all of them")
+    assert world.ledger.fault is not None
+    assert "durable" in str(refused)
+    with psycopg.connect(shared.url, autocommit=True) as admin:  # the old primary is back
+        for each in held:
+            admin.execute("INSERT INTO ledger_batches VALUES (%s, %s, %s, %s, %s, %s)", each)
+    await world.healed()
+    assert isinstance(await world.decide(), Receipt)
+    await world.ledger.close()
+    report = verify(shared.reader(), key=world.signer.verifier)
+    assert (report.problems, report.permits) == ([], 6)
+
+
+async def _until_said(world: World, words: str) -> LedgerUnavailable:
+    """Asks until the refusal says so; fails if anything is acknowledged before."""
+    for _ in range(400):
+        answer = await world.decide()
+        assert isinstance(answer, LedgerUnavailable), f"acknowledged: {answer}"
+        if words in str(answer):
+            return answer
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"never said: {answer}")
+
+
+@requirement("EVD-3")
+@pytest.mark.parametrize("change", ["driver", "options"])
+def test_state_and_record_read_one_address_alike(shared: Place, change: str) -> None:
+    import psycopg
+
+    assert shared.url is not None
+    with psycopg.connect(shared.url, autocommit=True) as admin:
+        admin.execute("CREATE SCHEMA own")
+    schema, url = "public", shared.url.replace("postgresql://", "postgresql+psycopg://")
+    if change == "options":
+        schema, url = "own", shared.url + "&options=-csearch_path%3Down"
+    open_state(shared.folder / "home", url).close()
+    store = Place(shared.folder, url).store()
+    store.open()
+    store.close()
+    with psycopg.connect(shared.url) as admin:
+        found = admin.execute(
+            "SELECT schemaname FROM pg_tables WHERE tablename IN ('state', 'ledger_batches')"
+        ).fetchall()
+    assert found == [(schema,), (schema,)]
+
+
+@requirement("EVD-3")
+def test_an_address_that_is_none_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreFailed, match="not one of PostgreSQL") as refused:
+        Place(tmp_path, "postgresql://ada:hunter2@127.0.0.1/x?nonsense=1").store().open()
+    assert "hunter2" not in str(refused.value)

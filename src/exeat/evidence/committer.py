@@ -105,6 +105,7 @@ class Committer:
         self._store.open()
         try:
             recovered = recover(self._store, self._signer.verifier)
+            self._still_there(recovered)
             self._free, self.durability = self._store.free_bytes(), self._store.durability()
         except (LedgerBroken, StoreFailed):
             self._store.close()
@@ -112,6 +113,22 @@ class Committer:
         self._frontier = recovered.frontier.copy()
         self._since_free_check = 0
         return recovered
+
+    def _still_there(self, recovered: Recovered) -> None:
+        """EVD-3: what we acknowledged must be found again.  A standby that lagged when it took over, or
+        a restored copy, has lost entries whose calls were carried out.  Raises LedgerBroken."""
+        kept, found = self._frontier, recovered.frontier
+        if not kept.size:
+            return
+        if found.size > kept.size:
+            row = self._store.row_before(kept.size)
+            found = Frontier() if row is None else Frontier(row.end, row.frontier)
+        if (found.size, found.root()) != (kept.size, kept.root()):
+            raise LedgerBroken(
+                f"{kept.size} entries were durable, and the store does not hold all of them any more",
+                remedy="Bring back the store that has them (after a failover: the old primary). If it "
+                "is lost, start again under a new instance name, and keep this log as it is.",
+            )
 
     @property
     def free_bytes(self) -> int:

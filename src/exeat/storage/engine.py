@@ -103,6 +103,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def libpq_address(url: str) -> str:
+    """SQLAlchemy's spelling, ``postgresql+driver://…``, as PostgreSQL's own library reads it."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme.partition('+')[0]}{mark}{rest}" if mark else url
+
+
 def postgres_engine(url: str) -> sa.Engine:
     """``postgresql://…`` through psycopg 3."""
     try:

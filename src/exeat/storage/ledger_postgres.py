@@ -22,11 +22,19 @@ from uuid import uuid4
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from exeat.evidence.store import LedgerBroken, OpenState, Row, StoreFailed, SubjectKey
+from exeat.storage.engine import POSTGRES_PATIENCE, libpq_address
 
 ANSWER_MAX_S: Final = 3.0
-CONNECT_MAX_S: Final = 2
+_SESSION: Final = (
+    f"-c statement_timeout={int(ANSWER_MAX_S * 1000)} -c lock_timeout=2000"
+    " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+    " -c tcp_user_timeout=10000"
+)
+"""The server's own patience, too: the log of a gateway whose machine has vanished is free again after
+some ten seconds, not after the system's two hours."""
 PAGE_ROWS: Final = 200
 ROOM_BYTES: Final = 2**40
 """Room at the server is its operator's matter; a full disk there fails the commit."""
@@ -62,6 +70,8 @@ def plain(error: Exception) -> str:
         return "the database refuses this user"
     if isinstance(error, psycopg.OperationalError):
         return "the database cannot be reached"
+    if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
+        return "the database address is not one of PostgreSQL"
     return f"the database failed ({type(error).__name__})"
 
 
@@ -74,17 +84,13 @@ def _translated() -> Iterator[None]:
 
 
 def connect(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
-    """Raises psycopg.Error."""
+    """``url`` as the state takes it: what it says of ``options`` or patience stands beside ours, so
+    that state and record lie in the same place.  Raises psycopg.Error."""
+    given = conninfo_to_dict(libpq_address(url))
+    ours = {**POSTGRES_PATIENCE, "tcp_user_timeout": int(ANSWER_MAX_S * 1000)}
+    options = f"{_SESSION} {given.pop('options', None) or ''}".rstrip()
     return psycopg.connect(
-        url,
-        autocommit=True,
-        connect_timeout=CONNECT_MAX_S,
-        options=f"-c statement_timeout={int(ANSWER_MAX_S * 1000)} -c lock_timeout=2000",
-        keepalives=1,
-        keepalives_idle=2,
-        keepalives_interval=1,
-        keepalives_count=2,
-        tcp_user_timeout=int(ANSWER_MAX_S * 1000),
+        make_conninfo("", **{**ours, **given, "options": options}), autocommit=True
     )
 
 
