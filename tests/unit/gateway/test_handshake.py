@@ -76,11 +76,19 @@ def eras(monkeypatch: pytest.MonkeyPatch) -> list[Era]:
 
 
 def left_running() -> int:
-    """How many children are; they are ended, for the loop would wait for them."""
-    found = psutil.Process().children(recursive=True)
+    """How many of this module's own children are; they are ended, for the loop would wait for them.
+    Others of this process, such as a gateway that many tests share, are not ours to count or end."""
+    found = [each for each in psutil.Process().children(recursive=True) if ours(each)]
     for each in found:
         each.kill()
     return len(found)
+
+
+def ours(process: psutil.Process) -> bool:
+    try:
+        return any(CHILD in part for part in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 @requirement("GW-4", "GW-5")
