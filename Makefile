@@ -1,11 +1,12 @@
 # exeat.  `make demo` shows it at work; `make test` runs the tests.  Both install what they need.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format conformance bench docs fuzz kills faults wheel image packaging lock clean
+.PHONY: help demo test check format conformance interop bench docs fuzz kills faults wheel lock clean image packaging
 SHELL := /bin/bash
 export PYTHON
 BIN := .venv/bin
 READY := .venv/.stamp
 BENCH_ARGS ?=
+INTEROP_ARGS ?=
 FAULTS_ARGS ?=
 ENGINE ?= $(or $(shell command -v podman),docker)
 
@@ -32,6 +33,9 @@ format: $(READY) ## rewrite the sources in the project's format
 
 conformance: $(READY) ## official MCP suite: directly and through the gateway (needs npm)
 	@$(BIN)/python tests/conformance/run.py
+
+interop: $(READY) ## real clients with real servers through the gateway (needs npm)
+	@$(BIN)/python tests/interop/run.py $(INTEROP_ARGS)
 
 bench: $(READY) ## measure exeat against nginx, FastMCP and mcp-proxy; BENCH_ARGS="--quick"
 	@$(BIN)/python bench/run.py $(BENCH_ARGS)

@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,7 @@ from decision import decisions
 from evidence import evidence
 from load import LEGACY, MODERN, Plan, Tally, drive, open_session
 from report import write_report
+from revocation import revocation
 from scale import scale
 from size import sizes
 from soak import soak
@@ -39,11 +41,12 @@ OUT: Final = Path(__file__).resolve().parents[1] / "out" / "bench"
 CONNECTIONS: Final = (1, 16, 32, 128)
 WARM_S: Final = 0.5
 PATHS: Final = {"json": "/json", "sse": "/stream"}
-PARTS: Final = ("call", "decision", "profile", "evidence", "size", "scale", "soak")
+PARTS: Final = ("call", "decision", "profile", "evidence", "size", "scale", "revocation", "soak")
 LONG: Final[dict[str, Any]] = {
     "evidence_s": 10.0,
     "size_s": 8.0,
     "soak_min": 60.0,
+    "changes": 1_000,
     "scale": {
         "agents": (10, 1_000, 10_000),
         "tools": (10, 100, 1_000),
@@ -55,6 +58,7 @@ QUICK: Final[dict[str, Any]] = {
     "evidence_s": 3.0,
     "size_s": 3.0,
     "soak_min": 1.0,
+    "changes": 50,
     "scale": {
         "agents": (10, 1_000),
         "tools": (10, 1_000),
@@ -66,6 +70,7 @@ SMOKE: Final[dict[str, Any]] = {
     "evidence_s": 0.3,
     "size_s": 0.4,
     "soak_min": 0.05,
+    "changes": 5,
     "scale": {"agents": (10,), "tools": (10,), "decisions": (1_000,), "seconds": 0.3},
 }
 ALL: Final = "direct,nginx,exeat,fastmcp,mcp-proxy"
@@ -208,6 +213,42 @@ def cores() -> tuple[int, int]:
     return available[0], available[-1]
 
 
+def measure_parts(
+    results: dict[str, Any], parts: list[str], names: list[str], asked: argparse.Namespace
+) -> None:
+    """Each part that was asked for, into ``results``."""
+    shape, counts, long = shape_of(asked)
+    core, rest = cores()
+    both = {core, rest}
+    if "call" in parts:
+        results["call"], results["missing"] = call_part(names, shape)
+    if "decision" in parts:
+        results["decision"] = decisions(counts, 200 if asked.smoke else 3_000)
+    minutes = asked.soak_minutes or long["soak_min"]
+    others: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "profile": lambda: run_profile(OUT),
+        "evidence": lambda: evidence(OUT, long["evidence_s"]),
+        "size": lambda: sizes(core, rest, OUT, long["size_s"]),
+        "scale": lambda: scale(core, rest, OUT, long["scale"]),
+        "revocation": lambda: revocation(rest, OUT, (1, 2, 4), long["changes"]),
+        "soak": lambda: soak(core, rest, OUT, minutes * 60),
+    }
+    for name, run in others.items():
+        if name in parts:
+            os.sched_setaffinity(0, both)
+            results[name] = run()
+
+
+def shape_of(asked: argparse.Namespace) -> tuple[Shape, tuple[int, ...], dict[str, Any]]:
+    """How long and how much: of calls, of policies, of the other parts."""
+    if asked.smoke:
+        return Shape((1, 32), 1, 0.4), (10, 100), SMOKE
+    counts = (10, 100, 1_000, 10_000)
+    if asked.quick:
+        return Shape((1, 32, 128), 3, 1.5), counts, QUICK
+    return Shape(CONNECTIONS, 3, 2.0), counts, LONG
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -220,13 +261,8 @@ def main() -> int:
     asked = parser.parse_args()
     names = asked.targets.split(",")
     parts = asked.part or list(PARTS)
-    shape, counts, long = Shape(CONNECTIONS, 3, 2.0), (10, 100, 1_000, 10_000), LONG
-    if asked.quick:
-        shape, long = Shape((1, 32, 128), 3, 1.5), QUICK
-    if asked.smoke:
-        shape, counts, long = Shape((1, 32), 1, 0.4), (10, 100), SMOKE
-        if asked.targets == ALL:
-            names = [name for name in names if name not in targets.PEERS]
+    if asked.smoke and asked.targets == ALL:
+        names = [name for name in names if name not in targets.PEERS]
     OUT.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
         "at": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
@@ -235,28 +271,10 @@ def main() -> int:
             "cpu": cpu_name(),
             "python": platform.python_version(),
         },
-        "shape": asdict(shape),
+        "shape": asdict(shape_of(asked)[0]),
         "flush_us": flush_us(),
     }
-    core, rest = cores()
-    if "call" in parts:
-        results["call"], results["missing"] = call_part(names, shape)
-    if "decision" in parts:
-        results["decision"] = decisions(counts, 200 if asked.smoke else 3_000)
-    os.sched_setaffinity(0, {core, rest})
-    if "profile" in parts:
-        results["profile"] = run_profile(OUT)
-    if "evidence" in parts:
-        results["evidence"] = evidence(OUT, long["evidence_s"])
-    if "size" in parts:
-        results["size"] = sizes(core, rest, OUT, long["size_s"])
-        os.sched_setaffinity(0, {core, rest})
-    if "scale" in parts:
-        results["scale"] = scale(core, rest, OUT, long["scale"])
-        os.sched_setaffinity(0, {core, rest})
-    if "soak" in parts:
-        minutes = asked.soak_minutes or long["soak_min"]
-        results["soak"] = soak(core, rest, OUT, minutes * 60)
+    measure_parts(results, parts, names, asked)
     (OUT / "results.json").write_text(json.dumps(results, indent=1))
     print("\n" + write_report(results, OUT))
     measured = [*results.get("call", []), *results.get("size", []), *results.get("soak", [])]

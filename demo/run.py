@@ -90,7 +90,7 @@ class Story:
         executed = len(self.world.executed())
         result = await client.call_tool(tool, arguments)
         entry = self.world.recorded()[before]
-        said = (result.structured_content or {}).get("denied", {})
+        said = (result.meta or {}).get("exeat/denied", {})
         self.expect(bool(result.is_error), f"{tried}: should have been denied")
         self.expect(
             said.get("reason") == reason, f"{tried}: the agent was told {said or text(result)}"

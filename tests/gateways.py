@@ -22,11 +22,13 @@ from worlds import META, VERSION
 from exeat.evidence.keys import load_master
 from exeat.evidence.model import DecisionLeaf, OutcomeLeaf
 from exeat.evidence.reader import Entry, EvidenceReader
+from exeat.evidence.store import LedgerReader
 from exeat.evidence.verify import Report, verify
 from exeat.storage.ledger import SqliteLedgerReader
 
 TESTS = Path(__file__).parent
 MODERN = VERSION
+CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 ACCEPT = "application/json, text/event-stream"
 UP = "import typer; from exeat.cli.up import up; typer.run(up)"
 CALL_S = 15.0
@@ -141,13 +143,15 @@ class Wire:
         self.http = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         self.path, self.key = path, key
         self.status, self.fields = 0, {}
+        self.offers: dict[str, Any] = {}
         self._last = 0
 
     def ask(self, method: str, params: Mapping[str, Any] | None = None, name: str = "") -> Any:
         """The answer's JSON value.  Raises OSError or HTTPException when the gateway is gone."""
         self._last += 1
         body = {"jsonrpc": "2.0", "id": self._last, "method": method}
-        body["params"] = {**(params or {}), "_meta": META}
+        meta = {**META, CAPABILITIES: self.offers} if self.offers else META
+        body["params"] = {**(params or {}), "_meta": meta}
         fields = {
             "Content-Type": "application/json",
             "Accept": ACCEPT,
@@ -191,8 +195,8 @@ class Wire:
 
 def denied(answer: Mapping[str, Any]) -> str:
     """The reason of a denied tool call, or empty."""
-    told = answer.get("result", {}).get("structuredContent") or {}
-    return str(told.get("denied", {}).get("reason", ""))
+    told = answer.get("result", {}).get("_meta") or {}
+    return str(told.get("exeat/denied", {}).get("reason", ""))
 
 
 def text(answer: Mapping[str, Any]) -> str:
@@ -206,9 +210,17 @@ def ledger_path(home: Path) -> Path:
     return home / "ledger" / "gw1.db"
 
 
-def entries(home: Path) -> list[Entry]:
+def source_of(home: Path, database_url: str | None = None) -> LedgerReader:
+    if database_url is None:
+        return SqliteLedgerReader(ledger_path(home))
+    from exeat.storage.ledger_postgres import PostgresLedgerReader
+
+    return PostgresLedgerReader(database_url, "exeat/gw1")
+
+
+def entries(home: Path, database_url: str | None = None) -> list[Entry]:
     """Every entry that is durable now, its values opened with the home's own key."""
-    source = SqliteLedgerReader(ledger_path(home))
+    source = source_of(home, database_url)
     try:
         master = load_master(home / "keys" / "master.key")
         return list(EvidenceReader(source, "exeat/gw1", master).entries())
@@ -216,8 +228,8 @@ def entries(home: Path) -> list[Entry]:
         source.close()
 
 
-def verified(home: Path) -> Report:
-    source = SqliteLedgerReader(ledger_path(home))
+def verified(home: Path, database_url: str | None = None) -> Report:
+    source = source_of(home, database_url)
     try:
         return verify(source)
     finally:

@@ -18,16 +18,18 @@ from exeat.registry.service import Registry
 from exeat.storage.state import State, open_state
 
 ADA, BOB = PersonId("ada"), PersonId("bob")
+WAITING = 200
+"""Fewer definitions than may wait for a person at a time."""
 YEAR_NS = 365 * 86_400 * 1_000_000_000
 
 
 class Home:
     """A home under ``path`` with ada (admin) and bob; verbs run as ada."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, database_url: str | None = None) -> None:
         self.path = path
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.state: State = open_state(path)
+        self.state: State = open_state(path, database_url)
         self.registry = Registry(self.state.registry, os.urandom)
         self.registry.found(ADA, self.act())
         self.registry.register_person(BOB, ["operator"], self.act())
@@ -66,10 +68,11 @@ class Home:
         if definitions is None:
             spec = self.state.snapshot().specs[server]
             definitions = asyncio.run(fetch_definitions(spec, self.path))
-        self.registry.observe_definitions(server, definitions, self.act())
-        for each in definitions:
-            action = tool_action(server, each["name"])
-            self.registry.pin(action, definition_digest(each), self.act())
+        for start in range(0, max(len(definitions), 1), WAITING):
+            self.registry.observe_definitions(server, definitions[: start + WAITING], self.act())
+            for each in definitions[start : start + WAITING]:
+                action = tool_action(server, each["name"])
+                self.registry.pin(action, definition_digest(each), self.act())
         return [each["name"] for each in definitions]
 
     def profile(self, server: str, tool: str, effect: Effect, **rest: Any) -> None:

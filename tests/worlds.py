@@ -469,7 +469,7 @@ class World:
             "params": {**params, "_meta": {**META, **params.get("_meta", {})}},
         }  # fmt: skip
         head = {"mcp-protocol-version": VERSION, "mcp-method": method, **(fields or {})}
-        named = params.get("name", params.get("uri"))
+        named = params.get("name", params.get("uri", params.get("taskId")))
         if isinstance(named, str):
             head["mcp-name"] = encode_header(named)
         return self.raw(message, head, key)

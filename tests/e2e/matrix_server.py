@@ -2,6 +2,7 @@
 
     matrix_server.py                 # HTTP, both eras; prints where it listens
     matrix_server.py --legacy        # HTTP, refuses the modern revision as older servers do
+    matrix_server.py --modern        # HTTP, knows no session, as servers to come will do
     matrix_server.py --stdio         # stdio, both eras
     matrix_server.py --stdio --legacy
 
@@ -120,6 +121,25 @@ async def tell(ctx: Context) -> str:
     return "told"
 
 
+@server.tool()
+async def touch(ctx: Context) -> str:
+    """Say that the note changed."""
+    if ctx.protocol_version == MODERN:
+        await ctx.notify_resource_updated("note://one")
+    else:
+        await ctx.session.send_resource_updated("note://one")
+    return "touched"
+
+
+async def subscribed(*_: Any) -> types.EmptyResult:
+    return types.EmptyResult()
+
+
+server._lowlevel_server.add_request_handler(
+    "resources/subscribe", types.SubscribeRequestParams, subscribed
+)
+
+
 QUESTIONS: dict[str, tuple[Any, Any]] = {
     "elicit": (
         types.ElicitRequest(
@@ -199,6 +219,24 @@ def legacy_only(app: Any) -> Any:
     return guard
 
 
+def modern_only(app: Any) -> Any:
+    """Answers a request without a modern version as a server that knows no handshake."""
+    data = {"supported": [MODERN], "requested": "2025-11-25"}
+    refusal = {"code": -32022, "message": "Unsupported protocol version", "data": data}
+    body = json.dumps({"jsonrpc": "2.0", "id": None, "error": refusal}).encode()
+
+    async def guard(scope: Any, receive: Any, send: Any) -> None:
+        fields = dict(scope.get("headers", ()))
+        if scope["type"] == "http" and fields.get(b"mcp-protocol-version") != MODERN.encode():
+            head = [(b"content-type", b"application/json")]
+            await send({"type": "http.response.start", "status": 400, "headers": head})
+            await send({"type": "http.response.body", "body": body})
+        else:
+            await app(scope, receive, send)
+
+    return guard
+
+
 def filter_stdin() -> None:
     """Refuse ``server/discover`` before the SDK sees it, as a server that never heard of it."""
     read_end, write_end = os.pipe()
@@ -227,11 +265,13 @@ def main() -> None:
         server.run("stdio")
         return
     listening = socket.create_server(("127.0.0.1", 0))
-    app = server.streamable_http_app()
+    app: Any = server.streamable_http_app()
     print(f"listening on http://127.0.0.1:{listening.getsockname()[1]}/mcp", flush=True)
-    config = uvicorn.Config(
-        legacy_only(app) if legacy else app, log_level="error", timeout_graceful_shutdown=0
-    )
+    if legacy:
+        app = legacy_only(app)
+    elif "--modern" in sys.argv:
+        app = modern_only(app)
+    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=0)
     uvicorn.Server(config).run(sockets=[listening])
 
 

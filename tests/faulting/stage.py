@@ -176,7 +176,7 @@ class Stage:
         result, error = answer.get("result"), answer.get("error")
         if isinstance(result, dict) and not result.get("isError"):
             return "ok"
-        held = ((result or {}).get("structuredContent") or {}).get("denied") or {}
+        held = ((result or {}).get("_meta") or {}).get("exeat/denied") or {}
         held = held or (error or {}).get("data") or {}
         text = "".join(part.get("text", "") for part in (result or {}).get("content", []))
         text = text or str((error or {}).get("message", ""))
@@ -227,10 +227,10 @@ class Stage:
         )
 
     def _entries(self) -> Iterator[Any]:
-        return iter(entries(self.path))
+        return iter(entries(self.path, self.database_url))
 
     def _verified(self) -> bool:
-        return verified(self.path).sound
+        return verified(self.path, self.database_url).sound
 
     def close(self) -> None:
         self.unload()

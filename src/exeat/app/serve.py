@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -28,13 +29,16 @@ from exeat.evidence.keys import create_master, create_signer, load_master, load_
 from exeat.evidence.ledger import Ledger
 from exeat.evidence.model import Instance
 from exeat.evidence.quota import LedgerLimits
+from exeat.evidence.store import LedgerStore
 from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
 from exeat.gateway.isolation import Isolation, choose_isolation, landlock_abi, proven
 from exeat.gateway.pipeline import Pipeline
+from exeat.gateway.tls import CLOSING_MAX_S, HANDSHAKE_MAX_S
 from exeat.gateway.upstreams import Surroundings, Upstreams
 from exeat.gateway.wire import Incoming
 from exeat.storage.ledger import SqliteLedgerStore
+from exeat.storage.places import checkpoint_path
 from exeat.storage.state import State, open_state
 
 _log = structlog.get_logger("exeat.serve")
@@ -49,6 +53,7 @@ class Gateway:
     """Built in order: state, ledger, upstreams, front, edge.  Stopped in the opposite order."""
 
     def __init__(self, home: Path, settings: Settings, state: State) -> None:
+        tls = settings.tls  # before anything is opened: a wrong file must cost nothing
         self.home = home
         self.settings = settings
         self.state = state
@@ -61,7 +66,7 @@ class Gateway:
             state,
             first,
             poll_s=settings.state_poll_s,
-            age_max_s=settings.state_age_max_s,
+            age_max_s=settings.staleness_max_s,
             loop=self.loop,
             on_change=self._changed,
         )
@@ -87,6 +92,7 @@ class Gateway:
         )
         self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop)
         self.server: asyncio.AbstractServer | None = None
+        self.tls = tls
         self._relister: asyncio.Task[None] | None = None
 
     def _open_ledger(self) -> Ledger:
@@ -103,12 +109,12 @@ class Gateway:
             key=signer.verifier.id.hex(),
             build=__version__,
             config=settings.digest(),
-            staleness_ms=int(settings.state_age_max_s * 1000),
+            staleness_ms=int(settings.staleness_max_s * 1000),
             settings={"host": settings.host, "state_poll_s": str(settings.state_poll_s)},
         )
         ledger = Ledger(
             instance,
-            SqliteLedgerStore(self.home / "ledger" / f"{settings.instance}.db"),
+            self._ledger_store(signer.verifier.name),
             signer,
             _master(keys / "master.key"),
             clock=time.time_ns,
@@ -116,7 +122,19 @@ class Gateway:
             limits=LedgerLimits(heartbeat_s=settings.heartbeat_s),
         )
         ledger.start(self.loop)
+        if ledger.durability == "no fsync":
+            _log.warning("the database runs with fsync off: a power cut there loses the record")
         return ledger
+
+    def _ledger_store(self, origin: str) -> LedgerStore:
+        """One setting decides: registry, policy and record lie in the same database, or in files."""
+        instance, url = self.settings.instance, self.settings.database_url
+        if url is None:
+            return SqliteLedgerStore(self.home / "ledger" / f"{instance}.db")
+        from exeat.storage.ledger_postgres import PostgresLedgerStore
+
+        holder = f"{instance} on {socket.gethostname()}, pid {os.getpid()}"
+        return PostgresLedgerStore(url, origin, holder, checkpoint_path(self.home, instance))
 
     # ---- changes
 
@@ -160,9 +178,16 @@ class Gateway:
         self.live.start()
         self.journal.start()
         self._relister = self.loop.create_task(self._relist())
+        tls = self.tls
         try:
             self.server = await self.loop.create_server(
-                self.edge, self.settings.host, self.settings.port, backlog=2048
+                self.edge,
+                self.settings.host,
+                self.settings.port,
+                backlog=2048,
+                ssl=tls.context if tls is not None else None,
+                ssl_handshake_timeout=HANDSHAKE_MAX_S if tls is not None else None,
+                ssl_shutdown_timeout=CLOSING_MAX_S if tls is not None else None,
             )
         except OSError as error:
             raise Conflict(
@@ -176,6 +201,15 @@ class Gateway:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         return int(port)
+
+    def reload(self) -> None:
+        """SIGHUP: a renewed certificate, for connections to come; what is wrong with it is said."""
+        if self.tls is None:
+            return
+        try:
+            self.tls.reload()
+        except ExeatError as error:
+            _log.error("the certificate was not renewed", why=str(error), remedy=error.remedy)
 
     async def stop(self) -> None:
         """Take nothing new, let answers end, close upstreams, close the log."""
@@ -212,6 +246,7 @@ async def _run(home: Path, settings: Settings, ready: Callable[[Gateway, int], N
     state = await loop.run_in_executor(None, open_state, home, settings.database_url)
     gateway = Gateway(home, settings, state)
     port = await gateway.start()
+    loop.add_signal_handler(signal.SIGHUP, gateway.reload)
     ready(gateway, port)
     notify("READY=1")
     await stopping.wait()

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from exeat.core import limits
 from exeat.core.errors import Invalid
 from exeat.gateway.settings import GatewaySettings
+from exeat.gateway.tls import ServerTls
 
 
 class Settings(BaseSettings):
@@ -32,8 +33,31 @@ class Settings(BaseSettings):
     connections_max: int = Field(default=12_000, ge=1)
     upstream_answer_max_s: float = Field(default=limits.UPSTREAM_ANSWER_MAX_S, gt=0)
     state_poll_s: float = Field(default=limits.SNAPSHOT_POLL_S, gt=0, le=1)
-    state_age_max_s: float = Field(default=limits.SNAPSHOT_AGE_MAX_S, gt=0)
+    state_age_max_s: float | None = Field(default=None, gt=0)
     heartbeat_s: float = Field(default=10.0, gt=0)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+
+    @property
+    def tls(self) -> ServerTls | None:
+        """None where neither certificate nor key is set.  Raises Invalid."""
+        if self.tls_certificate is None and self.tls_key is None and self.tls_client_ca is None:
+            return None
+        if self.tls_certificate is None or self.tls_key is None:
+            raise Invalid(
+                "tls_certificate and tls_key belong together, and one is missing",
+                remedy="set both, or neither",
+            )
+        return ServerTls(self.tls_certificate, self.tls_key, self.tls_client_ca)
+
+    @property
+    def staleness_max_s(self) -> float:
+        """APP-10: the oldest confirmation of the state that a call may leave on."""
+        if self.state_age_max_s is not None:
+            return self.state_age_max_s
+        shared = self.database_url is not None
+        return limits.SNAPSHOT_AGE_SHARED_MAX_S if shared else limits.SNAPSHOT_AGE_MAX_S
 
     def gateway(self) -> GatewaySettings:
         return GatewaySettings(

@@ -6,13 +6,24 @@ from typing import Annotated, Final
 
 import typer
 
-from exeat.cli.desk import Desk, HomeOption, JsonOption, open_desk, printable, say, show_json, table
+from exeat.cli.desk import (
+    Desk,
+    HomeOption,
+    JsonOption,
+    database_url,
+    open_desk,
+    printable,
+    say,
+    show_json,
+    table,
+)
 from exeat.core.errors import Conflict, LedgerUnavailable
 from exeat.core.ids import AgentId
 from exeat.evidence.model import DecisionLeaf
 from exeat.evidence.store import StoreFailed
 from exeat.governance import answer as governance
 from exeat.governance.answer import Answer, Ownership, Permission, Permitted, Proof
+from exeat.storage.places import LedgerPlace, places
 
 _TRIES: Final = 5
 _LAST: Final = 2**62
@@ -53,7 +64,9 @@ def ask(desk: Desk, agent: AgentId, now: int) -> Answer:
             people=snapshot.people,
         )
         try:
-            return governance.answer(found, snapshot, pdp, LedgerFiles(desk.home), now)
+            return governance.answer(
+                found, snapshot, pdp, LedgerFiles(desk.home, database_url(desk.home)), now
+            )
         except Conflict:
             if tried == _TRIES - 1:
                 raise
@@ -61,16 +74,17 @@ def ask(desk: Desk, agent: AgentId, now: int) -> Answer:
 
 
 class LedgerFiles:
-    """Proofs from the ledgers of a home: ``HOME/ledger/*.db``, one per gateway instance."""
+    """Proofs from the ledgers of a home, one per gateway instance."""
 
-    def __init__(self, home: Path) -> None:
-        self._files = sorted((home / "ledger").glob("*.db"))
+    def __init__(self, home: Path, url: str | None = None) -> None:
+        self._home, self._url = home, url
 
     def latest(self, agent: AgentId, count: int) -> tuple[Proof, ...] | None:
-        if not self._files:
-            return None
         try:
-            found = [proof for path in self._files for proof in _latest(path, agent, count)]
+            where = places(self._home, self._url)
+            if not where:
+                return None
+            found = [proof for place in where for proof in _latest(place, agent, count)]
         except StoreFailed as error:
             raise LedgerUnavailable(
                 f"The ledger cannot be read: {error}.", remedy="Ask again, or look at the disk."
@@ -78,12 +92,11 @@ class LedgerFiles:
         return tuple(sorted(found, key=lambda proof: (-proof.at, proof.decision))[:count])
 
 
-def _latest(path: Path, agent: str, count: int) -> list[Proof]:
+def _latest(place: LedgerPlace, agent: str, count: int) -> list[Proof]:
     """Batch by batch from the end."""
     from exeat.evidence.reader import EvidenceReader
-    from exeat.storage.ledger import SqliteLedgerReader
 
-    source, proofs = SqliteLedgerReader(path), list[Proof]()
+    source, proofs = place.reader(), list[Proof]()
     try:
         reader, row = EvidenceReader(source), source.row_before(_LAST)
         while row is not None and len(proofs) < count:
@@ -93,7 +106,7 @@ def _latest(path: Path, agent: str, count: int) -> list[Proof]:
                     break
                 leaf = entry.leaf
                 if isinstance(leaf, DecisionLeaf) and leaf.agent.id == agent:
-                    batch.append(_proof(path.stem, leaf))
+                    batch.append(_proof(place.name, leaf))
             proofs += reversed(batch)
             row = source.row_before(row.first)
     finally:

@@ -26,7 +26,7 @@ def backup(
         say(f"ledger {name}: {ledger.entries} entries, verified")
     say(f"{len(made.manifest.files)} files in {target}, mode 0600.")
     if made.manifest.state == "postgresql":
-        _note("the state is in PostgreSQL and not in this file; use pg_dump for it")
+        _note("state and record are in PostgreSQL and not in this file; use pg_dump for them")
     if made.unsigned:
         _note(f"not signed for {', '.join(made.unsigned)}: the signing key is not here")
     if made.left_out:
@@ -76,7 +76,7 @@ def restore(
     if not done.manifest.keys:
         _note(f"put the private keys back into {where / 'keys'} before you start (mode 0600)")
     if done.manifest.state == "postgresql":
-        _note("the state is not in this backup: restore the PostgreSQL database too")
+        _note("state and record are not in this backup: restore the PostgreSQL database too")
     _how_to_go_on(done.manifest.ledgers, done.newer, where)
 
 

@@ -7,14 +7,24 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from exeat.cli.desk import HomeOption, JsonOption, next_step, say, show_json, table
-from exeat.core.errors import Invalid, NotFound
+from exeat.cli.desk import (
+    HomeOption,
+    JsonOption,
+    database_url,
+    next_step,
+    say,
+    show_json,
+    table,
+)
+from exeat.core.errors import Invalid, LedgerUnavailable, NotFound
 from exeat.evidence.model import DecisionLeaf, EventLeaf, LogLeaf, OutcomeLeaf
 from exeat.evidence.note import Verifier
 from exeat.evidence.reader import Entry, EvidenceReader
+from exeat.evidence.store import LedgerReader, StoreFailed
 from exeat.evidence.verify import verify as verify_ledger
 from exeat.evidence.words import moment, report_lines
-from exeat.storage.ledger import SqliteLedgerReader, export_ledger
+from exeat.storage.ledger import export_ledger
+from exeat.storage.places import LedgerPlace, file_place, places
 
 app = typer.Typer(help="The record: what happened, and whether it is whole.", no_args_is_help=True)
 Where = Annotated[
@@ -23,47 +33,53 @@ Where = Annotated[
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def ledgers(where: Path | None, home: Path | None) -> list[Path]:
-    """The ledger files that are meant.  Raises NotFound."""
+def ledgers(where: Path | None, home: Path | None) -> list[LedgerPlace]:
+    """The ledgers that are meant.  Raises NotFound, LedgerUnavailable."""
     from exeat.app.home import home_path
 
     if where is not None and where.is_file():
-        return [where]
-    found = sorted((home_path(where or home) / "ledger").glob("*.db"))
+        return [file_place(where)]
+    lies = home_path(where or home)
+    try:
+        found = places(lies, database_url(lies))
+    except StoreFailed as error:
+        raise LedgerUnavailable(
+            f"The ledger cannot be read: {error}.", remedy="Look at the database, then ask again."
+        ) from None
     if not found:
         raise NotFound(
-            f"There is no ledger at {where or home_path(home)}.",
+            f"There is no ledger at {lies}.",
             remedy="A ledger is begun by `exeat up`; or name a ledger file.",
         )
     return found
 
 
-def _one(where: Path | None, home: Path | None) -> Path:
+def _one(where: Path | None, home: Path | None) -> LedgerPlace:
     found = ledgers(where, home)
     if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+        names = ", ".join(place.shown for place in found)
         raise Invalid(f"There are several ledgers: {names}.", remedy="Name one of the files.")
     return found[0]
 
 
-def open_reader(path: Path, *, values: bool) -> EvidenceReader:
-    """``values``: open sealed values with the master key of the home that the file lies in."""
+def open_reader(place: LedgerPlace, *, values: bool) -> EvidenceReader:
+    """``values``: open sealed values with the master key of the home that the ledger belongs to."""
     from exeat.evidence.keys import load_master
 
-    source = SqliteLedgerReader(path)
+    source = place.reader()
     master = None
     if values:
-        key = path.parent.parent / "keys" / "master.key"
+        key = place.home / "keys" / "master.key" if place.home is not None else Path("master.key")
         if not key.is_file():
             raise NotFound(
-                f"The values in {path.name} cannot be opened: its home's master key is not here.",
+                f"The values in {place.shown} cannot be opened: its home's master key is not here.",
                 remedy="Leave out --values.",
             )
         master = load_master(key)
     return EvidenceReader(source, _origin(source), master)
 
 
-def _origin(source: SqliteLedgerReader) -> str:
+def _origin(source: LedgerReader) -> str:
     """The log's name, from the key that its first entry enrolled."""
     for entry in EvidenceReader(source).entries(0):
         if isinstance(entry.leaf, LogLeaf) and isinstance(entry.leaf.facts, dict):
@@ -87,13 +103,11 @@ def verify(
     held = tuple(path.read_bytes() for path in checkpoint or ())
     verifier = Verifier.parse(key) if key else None
     sound = True
-    for path in ledgers(where, home):
+    for place in ledgers(where, home):
         began = time.perf_counter()
-        beside = path.with_name(path.name + ".checkpoint")
-        published = (beside.read_bytes(),) if beside.is_file() else ()
-        reader = SqliteLedgerReader(path)
-        report = verify_ledger(reader, key=verifier, held=held, published=published)
-        say(f"{path.name}:")
+        reader = place.reader()
+        report = verify_ledger(reader, key=verifier, held=held, published=place.published())
+        say(f"{place.shown}:")
         for line in report_lines(report):
             say(line)
         say(f"({report.entries} entries in {time.perf_counter() - began:.2f} s)")
@@ -127,8 +141,8 @@ def audit(
     home: HomeOption = None,
 ) -> None:
     """What agents tried, what was decided and why, and what became of it."""
-    path = _one(where, home)
-    rows = list(_rows(open_reader(path, values=values), agent, _since(since), events=events))
+    place = _one(where, home)
+    rows = list(_rows(open_reader(place, values=values), agent, _since(since), events=events))
     rows = rows[-last:] if last else rows
     if as_json:
         show_json(rows)
@@ -210,7 +224,7 @@ def show(
 def checkpoint(where: Where = None, home: HomeOption = None) -> None:
     """Print the latest signed checkpoint: keep it somewhere else, or give it to an auditor."""
     latest = None
-    for _, note in SqliteLedgerReader(_one(where, home)).checkpoints():
+    for _, note in _one(where, home).reader().checkpoints():
         latest = note
     if latest is None:
         raise NotFound(
@@ -228,6 +242,6 @@ def export(
     """A copy for a stranger: every entry and checkpoint, no sealed value and no key."""
     if target.exists():
         raise Invalid(f"{target} exists already.", remedy="Name a new file.")
-    size = export_ledger(_one(where, home), target)
+    size = export_ledger(_one(where, home).reader(), target)
     say(f"{size} entries in {target}.")
     next_step(f"exeat evidence verify {target}   (works on any machine)")

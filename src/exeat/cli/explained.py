@@ -34,7 +34,7 @@ def recall(decision: str, home: Path, state: State) -> Recalled:
 
     index = index_of(decision)
     name = decision.rpartition("-")[0]
-    files = [path for path in ledgers(None, home) if not name or path.stem == name]
+    files = [place for place in ledgers(None, home) if not name or place.name == name]
     if len(files) != 1:
         raise NotFound(
             f"No single ledger holds {decision}.", remedy="Write it as in `exeat evidence audit`."

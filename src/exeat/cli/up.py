@@ -34,7 +34,7 @@ def up(
 
 def _say(gateway: Any, host: str, port: int) -> None:
     snapshot = gateway.live.view.snapshot
-    base = f"http://{host}:{port}/mcp"
+    base = f"{'https' if gateway.tls is not None else 'http'}://{host}:{port}/mcp"
     active = sum(1 for agent in snapshot.agents.values() if agent.lifecycle == "active")
     policy = f"version {snapshot.policy.number}" if snapshot.policy else "none: all is denied"
     lines = [
@@ -44,6 +44,10 @@ def _say(gateway: Any, host: str, port: int) -> None:
         f"   policy: {policy}",
         f"  one server: {base}/SERVER   all servers of an agent: {base}",
     ]
+    if gateway.tls is None and host not in ("127.0.0.1", "::1", "localhost"):
+        lines.append(
+            "  WARNING: keys cross the network in the clear; set tls_certificate and tls_key"
+        )
     if not snapshot.servers:
         lines.append("  next: exeat server add NAME -- COMMAND…   (or --url URL)")
     elif not snapshot.policy:

@@ -154,6 +154,11 @@ class ToolFacts:
         schema = self.definition.get("inputSchema")
         return schema if isinstance(schema, Mapping) else {}
 
+    @property
+    def promises_output(self) -> bool:
+        """Whether clients hold the tool's ``structuredContent`` against a schema of its own."""
+        return self.definition.get("outputSchema") is not None
+
 
 @dataclass(frozen=True, slots=True)
 class CredentialFacts:

@@ -14,6 +14,8 @@ BODY_TIME_MAX_S: Final = 30.0
 IDLE_TIME_MAX_S: Final = 75.0
 UPSTREAM_CONNECT_MAX_S: Final = 5.0
 UPSTREAM_ANSWER_MAX_S: Final = 300.0
-SNAPSHOT_POLL_S: Final = 0.25
+SNAPSHOT_POLL_S: Final = 0.2
 SNAPSHOT_AGE_MAX_S: Final = 5.0
+SNAPSHOT_AGE_SHARED_MAX_S: Final = 0.8
+"""Where several gateways share a database (APP-10): a poll of it that *began* longer ago confirms nothing."""
 REQUEST_STATE_LIFE_S: Final = 600

@@ -97,6 +97,7 @@ class Committer:
         self._since_free_check = 0
         self._free = 0
         self._epoch = 0
+        self.durability = ""
 
     def open(self) -> Recovered:
         """Open the store and check its tail.  Raises LedgerBroken, StoreFailed."""
@@ -104,7 +105,7 @@ class Committer:
         self._store.open()
         try:
             recovered = recover(self._store, self._signer.verifier)
-            self._free = self._store.free_bytes()
+            self._free, self.durability = self._store.free_bytes(), self._store.durability()
         except (LedgerBroken, StoreFailed):
             self._store.close()
             raise

@@ -100,7 +100,7 @@ class Ledger:
                 **who,
                 "clock_trusted": self.clock_trusted(self._clock()),
                 "key": str(self._signer.verifier),
-                "settings": dict(self._instance.settings),
+                "settings": {**self._instance.settings, "durability": self._committer.durability},
             },
         )
         if crashed:
@@ -231,6 +231,11 @@ class Ledger:
     def clock_trusted(self, now: int) -> bool:
         """EVD-9: False while time runs behind the persisted high-water mark."""
         return now >= self._at - self._limits.clock_backwards_max_ns
+
+    @property
+    def durability(self) -> str:
+        """What "durable" means in the store: ``local``, ``replicated`` or ``no fsync`` (EVD-9)."""
+        return self._committer.durability
 
     @property
     def fault(self) -> LedgerUnavailable | None:

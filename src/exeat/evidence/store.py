@@ -96,6 +96,10 @@ class LedgerReader(Protocol):
 
     def subject_key(self, key_id: int) -> SubjectKey | None: ...
 
+    def close(self) -> None:
+        """Never raises."""
+        ...
+
 
 class Recoverable(Protocol):
     """What recovery reads (see ``recovery.recover``)."""
@@ -140,6 +144,6 @@ class LedgerStore(LedgerReader, Protocol):
         """Room left for the ledger."""
         ...
 
-    def close(self) -> None:
-        """Never raises."""
+    def durability(self) -> str:
+        """EVD-9: what "durable" means here: ``local``, ``replicated`` or ``no fsync``."""
         ...

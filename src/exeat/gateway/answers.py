@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from exeat.core.decision import Decision, Reason
+from exeat.core.facts import ToolFacts
 from exeat.gateway.inbound import RequestId
 from exeat.gateway.pipeline import Enforced
 from exeat.gateway.wire import encode, error_body, error_message, result_message
@@ -39,6 +40,7 @@ _SAID: Final[dict[Reason, str]] = {
     Reason.REQUEST_STATE_INVALID: "the retry does not belong to this call, or came too late",
     Reason.DENIALS_CAPPED: "too many denials in this run",
 }
+DENIED_KEY: Final = "exeat/denied"
 _REMEDY: Final = "ask the agent's owner, naming the decision"
 
 
@@ -54,8 +56,14 @@ def denial_data(enforced: Enforced) -> dict[str, Any]:
     }
 
 
-def denial(request_id: RequestId, method: str, enforced: Enforced) -> bytes:
-    """The whole message.  A tools/call is answered with a result that the model can read."""
+def denial(
+    request_id: RequestId, method: str, enforced: Enforced, tool: ToolFacts | None = None
+) -> bytes:
+    """The whole message.  A tools/call is answered with a result that the model can read (POL-3).
+
+    ``tool``: the one that was called.  If it promises structured output, the result has none: the
+    TypeScript SDK 1.x holds even an error's against the schema, and shows its user the mismatch
+    instead of the denial.  ``_meta`` has the same in every case."""
     data = denial_data(enforced)
     sentence = said(enforced.decision)
     if method == "tools/call":
@@ -63,17 +71,15 @@ def denial(request_id: RequestId, method: str, enforced: Enforced) -> bytes:
             f"Denied by exeat: {sentence} (reason {data['reason']}, decision {data['decision']})."
             f" What can be done: {data['remedy'].rstrip('.')}."
         )
-        return result_message(
-            request_id,
-            encode(
-                {
-                    "content": [{"type": "text", "text": text}],
-                    "structuredContent": {"denied": data},
-                    "isError": True,
-                    "resultType": "complete",
-                }
-            ),
-        )
+        result: dict[str, Any] = {
+            "content": [{"type": "text", "text": text}],
+            "isError": True,
+            "resultType": "complete",
+            "_meta": {DENIED_KEY: data},
+        }
+        if tool is None or not tool.promises_output:
+            result["structuredContent"] = {"denied": data}
+        return result_message(request_id, encode(result))
     return error_message(request_id, error_body(DENIED, f"Denied: {sentence}", data))
 
 
@@ -83,6 +89,8 @@ def unknown(request_id: RequestId, method: str, target: str) -> bytes:
         return error_message(request_id, error_body(UNKNOWN_TOOL, f"Unknown tool: {target}"))
     if method == "prompts/get":
         return error_message(request_id, error_body(UNKNOWN_TOOL, f"Unknown prompt: {target}"))
+    if method.startswith("tasks/"):
+        return error_message(request_id, error_body(UNKNOWN_TOOL, f"Unknown task: {target}"))
     if method.startswith("resources/"):
         return error_message(
             request_id, error_body(UNKNOWN_TOOL, f"Unknown resource: {target}", {"uri": target})

@@ -6,6 +6,7 @@ Legacy servers ask with a request on the event stream; modern ones with an ``inp
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from exeat.core.errors import UpstreamFailed
@@ -17,6 +18,7 @@ from exeat.gateway.inbound import METHOD_NOT_FOUND, Request, RequestId, Response
 from exeat.gateway.link import Link
 from exeat.gateway.methods import CANCELLED, RETRYABLE_WITH_INPUT, SERVER_METHODS, Era
 from exeat.gateway.pipeline import Enforced
+from exeat.gateway.rounds import Round
 from exeat.gateway.sealing import binding
 from exeat.gateway.sessions import PENDING_MAX, Asked, ClientSession
 from exeat.gateway.wire import (
@@ -35,9 +37,19 @@ if TYPE_CHECKING:
 
 INPUTS_MAX: Final = 16
 ANSWER_KEY: Final = "exeat/answer"
-Given = tuple[str, Any]
-_NOTHING_GIVEN: Final[Sequence[Given]] = ()
-"""The method of a question, and the client's answer to it."""
+Given = tuple[str, str, Any]
+"""The key of a question, its method, and the client's answer to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """What a retry brings.  ``held``: the call of a legacy server that waits for it, or empty."""
+
+    answers: Sequence[Given] = ()
+    held: str = ""
+
+
+_NOTHING_GIVEN: Final = Reopened()
 
 
 def question(
@@ -73,6 +85,9 @@ class Asks:
         if method == "ping":
             link.reply(request_id, result_message(request_id, b"{}"))
             return
+        if call.turn is not None and method in SERVER_METHODS:
+            self._front.held.asked(call.turn, request_id, method, raw)
+            return
         if method not in SERVER_METHODS or session is None or call.request.era is not Era.LEGACY:
             self._front.pipeline.ledger.count("server_request_refused", {"method": method[:64]})
             text = f"{method[:64]} is not available through this gateway for this client"
@@ -83,12 +98,11 @@ class Asks:
             link.reply(request_id, error_message(request_id, error_body(-32602, "Invalid params")))
             return
         meta = params.pop("_meta", None)
-        asker = self._front.pipeline.refreshed(call.access)  # the call may be old by now
-        access = question(asker, method, params, self._front.clock())
+        access = self.question_of(call, method, params)
 
         def then(enforced: Enforced) -> None:
             if not enforced.permitted or not call.answer.open:
-                self._refuse(link, request_id, enforced)
+                self.refuse(link, request_id, enforced)
                 return
             mine = session.ask_id()
             session.asked[mine] = Asked(link, request_id, enforced, call.answer)
@@ -98,7 +112,11 @@ class Asks:
 
         self._front.pipeline.submit(access, call.route.run, link.isolation, then)
 
-    def _refuse(self, link: Link, request_id: RequestId, enforced: Enforced) -> None:
+    def question_of(self, call: "Call", method: str, params: dict[str, Any]) -> AccessRequest:
+        asker = self._front.pipeline.refreshed(call.access)  # the call may be old by now
+        return question(asker, method, params, self._front.clock())
+
+    def refuse(self, link: Link, request_id: RequestId, enforced: Enforced) -> None:
         if enforced.permitted:
             self._front.pipeline.outcome(enforced, "failed", cause="client_gone")
             text, data = "the client is gone", None
@@ -113,17 +131,14 @@ class Asks:
         asked = session.asked.pop(str(response.id), None)
         if asked is None or type(response.id) is not str:
             return False
-        if response.error is None:
-            body = encode(response.result)
-            payload = result_message(asked.id, body)
-        else:
-            body = encode(response.error)
-            payload = error_message(asked.id, body)
-        self._decide_answer(asked, session.principal, body, payload)
+        self._decide_answer(asked, session.principal, response)
         return True
 
-    def _decide_answer(self, asked: Asked, run: str, body: bytes, payload: bytes) -> None:
+    def _decide_answer(self, asked: Asked, run: str, response: Response) -> None:
         """The answer is egress towards the server: decided and on record before it leaves."""
+        link, body = asked.link, encode(response.result or response.error or {})
+        message = result_message if response.error is None else error_message
+        payload = message(asked.id, body)
         pipeline = self._front.pipeline
         asker = pipeline.refreshed(asked.enforced.request)
         access = question(
@@ -133,17 +148,22 @@ class Asks:
 
         def then(enforced: Enforced) -> None:
             pipeline.outcome(asked.enforced, "ok", cause="answered")
+            if asked.round is not None:
+                asked.round.answered(asked, response, enforced)
+                return
+            if link is None:
+                return
             if not enforced.permitted:
-                self._refuse(asked.link, asked.id, enforced)
+                self.refuse(link, asked.id, enforced)
                 return
             try:
-                asked.link.reply(asked.id, payload)
+                link.reply(asked.id, payload)
             except UpstreamFailed:
                 pipeline.outcome(enforced, "failed", cause="upstream_failed")
                 return
             pipeline.outcome(enforced, "ok", digest=digest, size=len(body))
 
-        pipeline.submit(access, run, asked.link.isolation, then)
+        pipeline.submit(access, run, link.isolation if link is not None else "", then)
 
     def withdrawn(self, session: ClientSession | None, link: Link, raw: bytes) -> None:
         """A server takes its own question back, and the client is told under the id that it knows.  Ids of
@@ -171,11 +191,6 @@ class Asks:
         if not isinstance(value.get("requestState"), str | None):
             call.link_failed("answered nonsense (malformed requestState)", sent=True)
             return
-        if call.request.era is not Era.MODERN:
-            call.link_failed(
-                "asks for input in a way that this client's protocol revision lacks", sent=True
-            )
-            return
         asker = self._front.pipeline.refreshed(call.access)
         pending: list[AccessRequest] = []
         for each in questions.values():
@@ -185,7 +200,15 @@ class Asks:
                 call.link_failed("asks for input of an unknown kind", sent=True)
                 return
             pending.append(question(asker, str(method), params, self._front.clock()))
-        self._each(call, pending, [], lambda done: self._release(call, value, done))
+        session = call.route.session
+        if session is None:
+            self._each(call, pending, [], lambda done: self._release(call, value, done))
+            return
+        cannot = Round.cannot(call, questions)
+        if cannot:
+            call.link_failed(cannot, sent=True)
+            return
+        self._each(call, pending, [], Round(self._front, call, session, value).put)
 
     def _each(
         self,
@@ -209,7 +232,9 @@ class Asks:
             if enforced.receipt is None:
                 call.answer.final(answers.unrecorded(call.request.id, enforced.failure))
             else:
-                call.answer.final(answers.denial(call.request.id, call.request.method, enforced))
+                request = call.request
+                denial = answers.denial(request.id, request.method, enforced, call.access.tool)
+                call.answer.final(denial)
             call.finish("unknown", cause="input_denied")
 
         self._front.pipeline.submit(access, call.route.run, "", recorded)
@@ -219,9 +244,7 @@ class Asks:
         own, questions = value.get("requestState"), value.get("inputRequests", {})
         if own is not None or questions:
             asked = {key: each["method"] for key, each in questions.items()}
-            state = encode([own, asked]).decode()
-            bound = self._bound(call.request, call.route)
-            value["requestState"] = self._front.sealer.seal(state, bound, self._front.clock())
+            value["requestState"] = self.sealed(call.request, call.route, own, asked)
         result = encode(value)
         call.answer.final(result_message(call.request.id, result))
         digest = hashlib.sha256(result).digest()
@@ -229,9 +252,21 @@ class Asks:
             self._front.pipeline.outcome(enforced, "ok", cause="asked")
         call.finish("ok", cause="input_required", digest=digest, size=len(result))
 
+    def sealed(
+        self,
+        request: Request,
+        route: "Route",
+        own: str | None,
+        asked: dict[str, str],
+        held: str = "",
+    ) -> str:
+        """``own``: the server's state.  ``asked``: the method of each question by its key."""
+        state = encode([own, asked, held]).decode()
+        return self._front.sealer.seal(state, self._bound(request, route), self._front.clock())
+
     # ---- modern: the answers of a retry
 
-    def reopened(self, request: Request, route: "Route") -> Sequence[Given] | str:
+    def reopened(self, request: Request, route: "Route") -> Reopened | str:
         """The answers that a retry brings, or in words why it is none.  Its state must be ours and of
         this very call.  An answer that was not asked for there is dropped at the door: what kind of
         answer it is, nobody could decide upon."""
@@ -239,15 +274,16 @@ class Asks:
         if "requestState" not in params and "inputResponses" not in params:
             return _NOTHING_GIVEN
         if request.method not in RETRYABLE_WITH_INPUT:
-            return []
+            return _NOTHING_GIVEN
         sealed, given = params.pop("requestState", None), params.pop("inputResponses", {})
         asked: dict[str, str] = {}
+        held = ""
         if sealed is not None:
             opened = self._unsealed(sealed, self._bound(request, route))
             if opened is None:
                 self._front.pipeline.ledger.count("request_state_refused", None)
                 return "Invalid requestState: it does not belong to this call, or it has expired"
-            own, asked = opened
+            own, asked, held = opened
             if own is not None:
                 params["requestState"] = own
         kept = {key: given[key] for key in given if key in asked}
@@ -255,22 +291,22 @@ class Asks:
             self._front.pipeline.ledger.count("answer_unasked", None)
         if kept:
             params["inputResponses"] = kept
-        return [(asked[key], answer) for key, answer in kept.items()]
+        return Reopened([(key, asked[key], answer) for key, answer in kept.items()], held)
 
-    def _unsealed(self, sealed: str, bound: bytes) -> tuple[str | None, dict[str, str]] | None:
-        """The upstream's own state, and the method of each question by its key."""
+    def _unsealed(self, sealed: str, bound: bytes) -> tuple[str | None, dict[str, str], str] | None:
+        """The upstream's own state, the method of each question by its key, and the call held."""
         state = self._front.sealer.unseal(sealed, bound, self._front.clock())
         if state is None:
             return None
-        own, asked = parse(state.encode())
-        return own, asked
+        own, asked, held = parse(state.encode())
+        return own, asked, held
 
     def decide_answers(self, call: "Call", then: Callable[[list[Enforced]], None]) -> None:
         """Each answer is egress towards the server, so it is decided like its question was (GW-7),
         before the call that carries them."""
         asker, now = self._front.pipeline.refreshed(call.access), self._front.clock()
         pending = [
-            question(asker, method, {ANSWER_KEY: answer}, now) for method, answer in call.given
+            question(asker, method, {ANSWER_KEY: answer}, now) for _, method, answer in call.given
         ]
         self._each(call, pending, [], then)
 

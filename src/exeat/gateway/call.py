@@ -8,10 +8,11 @@ from exeat.core.decision import Decision, Reason
 from exeat.core.request import AccessRequest
 from exeat.core.strictjson import MalformedJson, parse
 from exeat.evidence.model import Status
-from exeat.gateway import answers
+from exeat.gateway import answers, tasks
 from exeat.gateway.answer import ClientAnswer
+from exeat.gateway.held import Turn
 from exeat.gateway.inbound import Request, RequestId
-from exeat.gateway.link import Handle, Link
+from exeat.gateway.link import Handle, Link, MessageSink
 from exeat.gateway.methods import (
     CANCELLED,
     RETRYABLE_WITH_INPUT,
@@ -36,9 +37,11 @@ from exeat.gateway.wire import (
 if TYPE_CHECKING:
     from exeat.gateway.asks import Given
     from exeat.gateway.front import Front
+    from exeat.gateway.rounds import Round
     from exeat.gateway.routes import Route
 
 _LISTEN: Final = "subscriptions/listen"
+_SUBSCRIBES: Final = frozenset({"resources/subscribe", "resources/unsubscribe"})
 
 
 class Call:
@@ -46,7 +49,8 @@ class Call:
 
     __slots__ = (
         "_answered", "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer",
-        "given", "given_up", "reason", "request", "route", "ruled", "started", "unlimited",
+        "given", "given_up", "reason", "request", "round", "rounds", "route", "ruled", "started",
+        "turn", "unlimited",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +74,11 @@ class Call:
         self.ruled: Decision | None = None
         self.given: Sequence[Given] = ()
         """The client's answers to questions of an earlier round; they leave with the call."""
+        self.turn: Turn | None = None
+        """A legacy server that may ask a modern client speaks through this."""
+        self.round: Round | None = None
+        """The questions of a modern server that a legacy client is answering."""
+        self.rounds = 0
         self._answered: list[Enforced] = []
         self._enforced: Enforced | None = None
         self._link: Link | None = None
@@ -100,10 +109,14 @@ class Call:
 
     def _beside(self) -> dict[str, Any] | None:
         """The client's answers to earlier questions leave with the call, so they are on record."""
-        answers_given = self.request.params.get("inputResponses")
-        if answers_given is None or self.request.method != "tools/call":
+        params = self.request.params
+        if self.request.method != "tools/call":
             return None
-        return {INPUTS_KEY: answers_given}
+        leaving = {
+            INPUTS_KEY: params.get("inputResponses"),
+            tasks.EXTENSION: params.get("task"),
+        }
+        return {key: value for key, value in leaving.items() if value is not None} or None
 
     def _recorded(self, enforced: Enforced) -> None:
         self._enforced = enforced
@@ -124,19 +137,55 @@ class Call:
 
     def _send(self, enforced: Enforced) -> bool:
         """False if nothing left."""
+        if self.turn is not None:
+            self._handle = self.turn.handle
+            return self._front.held.resume(self, self.turn)
         link = self._link
         if link is None or not link.usable or self.route.upstream.closed:
             self.link_failed(self.reason or "is not running", sent=False)
             return False
-        outbound = translate(self.request, link.era, self.access.target)
-        method = self.request.method
+        method, target, offers = self.request.method, self.access.target, self.route.offers
+        if method in tasks.OWNED or "task" in self.request.params:
+            if link.era is not self.request.era:
+                self.link_failed(
+                    "has tasks of another protocol revision than the client", sent=False
+                )
+                return False
+            target = self.request.params.get("taskId", target)
+        if link.era is not self.request.era and self._changes(link):
+            return True
+        session = self.route.session
+        level = session.log_level if session is not None else ""
+        outbound = translate(self.request, link.era, target, offers, level)
         outbound.may_stream = method in RETRYABLE_WITH_INPUT
         if link.era is Era.MODERN and method == "tools/call" and self.access.tool is not None:
             outbound.param_headers = self._front.param_headers(self.access)
-        handle = link.call(outbound, self)
+        sink: MessageSink = self
+        across = link.era is Era.LEGACY and self.request.era is Era.MODERN
+        if across and offers and outbound.may_stream:
+            sink = self.turn = Turn(self, link)
+        handle = link.call(outbound, sink)
         if self._enforced is None:  # the link said at once that it could not
             return False
         self._handle = handle
+        return True
+
+    def _changes(self, link: Link) -> bool:
+        """What one era asks for in another way than the other; False if it is something else."""
+        session, method = self.route.session, self.request.method
+        if method == _LISTEN:
+            self._handle = self._front.clients.heard.listen(self, link)
+        elif method in _SUBSCRIBES and session is not None:
+            uri, clients = self.access.target, self._front.clients
+            if clients.subscribe(session, self.route.server.id, link, method, uri):
+                self.link_result(b"{}")
+            else:
+                self.link_failed("is subscribed to as often as it may be", sent=False)
+        elif method == "logging/setLevel" and session is not None:
+            session.log_level = str(self.request.params.get("level", ""))
+            self.link_result(b"{}")
+        else:
+            return False
         return True
 
     def _refuse(self, enforced: Enforced) -> None:
@@ -153,10 +202,15 @@ class Call:
                 answers.unknown(request.id, request.method, self.route.shown), error_code=code
             )
         else:
-            self.answer.final(answers.denial(request.id, request.method, enforced))
+            self.answer.final(
+                answers.denial(request.id, request.method, enforced, self.access.tool)
+            )
 
     def _end(self) -> None:
         self._handle = None
+        turn, self.turn = self.turn, None
+        if turn is not None and turn.to is None:  # it was to be taken over, and is not
+            self._front.held.drop(turn)
         self._front.ended(self)
 
     def finish(
@@ -167,6 +221,35 @@ class Call:
         self._end()
         if enforced is not None:
             self._front.pipeline.outcome(enforced, status, cause=cause, digest=digest, size=size)
+
+    # ---- questions between eras
+
+    def hand_over(self) -> Handle | None:
+        """The server's call is held from now on, and no longer this request's."""
+        handle, self._handle, self.turn = self._handle, None, None
+        return handle
+
+    def wait(self, on: "Round") -> None:
+        """The client is asked something, and this request goes on when it has answered."""
+        self.round, self.unlimited = on, True
+        self.rounds += 1
+        self._front.calls.add(self)
+        if self.route.session is not None:
+            self.route.session.calls[self.request.id] = self
+
+    def go_on(self, answered: list[Enforced]) -> None:
+        """Once more from the decision on, with the answers among the parameters."""
+        self.round, self.unlimited, self.started = None, False, self._front.loop.time()
+        self._answered, self._hash, self._size = answered, None, 0
+        router = self._front.router
+        access = router.describe(self.request, self.route, self._front.clock())
+        self.access = router.seen(self._front.pipeline.refreshed(access), self.route)
+        if self._link is not None:
+            self._decide(self._link)
+
+    def over(self) -> None:
+        self.round = None
+        self._end()
 
     # ---- MessageSink
 
@@ -223,9 +306,13 @@ class Call:
                 if enforced is not None:
                     self._front.input_required(self, enforced, value, result)
                 return
+            if kind == "task" and self._may_be_task and self.request.era is Era.MODERN:
+                kind = "complete"
             if kind != "complete":
                 raise Nonsense(f"the result type {str(kind)[:40]!r} is not known")
             result = encode(value)
+        if self.request.method in tasks.OWNED or self._may_be_task:
+            result = self._renamed(result)
         seen = peek(result)
         if modern != (self.request.era is Era.MODERN):
             result = self._across(result, to_modern=not modern)
@@ -235,6 +322,20 @@ class Call:
             digest=hashlib.sha256(result).digest(),
             size=len(result),
         )
+
+    @property
+    def _may_be_task(self) -> bool:
+        return self.request.method == "tools/call" and tasks.served(self.route.server)
+
+    def _renamed(self, result: bytes) -> bytes:
+        """The task under the name that is this principal's.  Its questions are not carried: what is
+        not decided does not reach a model or a person (GW-7)."""
+        value = self._read_result(result)
+        if "inputRequests" in value:
+            raise Nonsense("a task that asks for input, which this gateway does not carry")
+        names, route = self._front.task_names, self.route
+        tasks.rename(value, lambda task: names.shown(route.server.id, route.principal, task))
+        return encode(value)
 
     def _strictly(self, result: bytes) -> dict[str, Any]:
         try:
@@ -308,6 +409,9 @@ class Call:
 
     def give_up(self, cause: str) -> None:
         """GW-9: cancel at the upstream; what it did by then is unknown, and is recorded so."""
+        if self.round is not None:
+            self.round.end(answers.cancelled(self.request.id))
+            return
         handle, self._handle = self._handle, None
         if handle is None and self._enforced is not None:
             return

@@ -7,14 +7,19 @@ agent that may act at all, and are counted.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from exeat import __version__
 from exeat.core.decision import Decision
 from exeat.core.errors import ExeatError
 from exeat.core.facts import Lifecycle, ServerFacts
 from exeat.core.ids import ActionId, AgentId, ServerId
 from exeat.core.request import AccessRequest, Caller
-from exeat.gateway import answers
+from exeat.gateway import answers, tasks
 from exeat.gateway.answer import ClientAnswer
+from exeat.gateway.changes import (
+    KINDS,
+    SUBSCRIBED_MAX,
+    Heard,
+    listening_for,
+)
 from exeat.gateway.edge import Connection, Exchange
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.inbound import Notification, Request, RequestId
@@ -30,8 +35,9 @@ from exeat.gateway.methods import (
     Era,
 )
 from exeat.gateway.pipeline import Enforced
-from exeat.gateway.routes import Route
+from exeat.gateway.routes import Route, offered
 from exeat.gateway.sessions import ClientSession, principal_key
+from exeat.gateway.standing import INFO, Standing, Stream, Waiting, capabilities_of, info_of
 from exeat.gateway.upstreams import UpstreamServer
 from exeat.gateway.wire import (
     Incoming,
@@ -47,48 +53,13 @@ if TYPE_CHECKING:
 
 _AGGREGATE: Final[dict[str, Any]] = {"tools": {}, "prompts": {}, "resources": {}, "completions": {}}
 _RELISTEN_S: Final = 1.0
-_INFO: Final = {"name": "exeat", "title": "exeat gateway", "version": __version__}
-_LIST_CHANGES: Final = {
-    "toolsListChanged": "notifications/tools/list_changed",
-    "promptsListChanged": "notifications/prompts/list_changed",
-    "resourcesListChanged": "notifications/resources/list_changed",
-}
-
-
-class _Stream:
-    """The edge's view of a standing stream: gone means closed."""
-
-    def __init__(self, answer: ClientAnswer, clients: "Clients") -> None:
-        self.answer = answer
-        self._clients = clients
-
-    def client_gone(self) -> None:
-        self.answer.gone()
-        self._clients.streams.discard(self.answer)
-
-    def client_slow(self) -> None: ...
-
-    def client_ready(self) -> None: ...
-
-
-class _Waiting:
-    """The edge's view of a handshake under way."""
-
-    def __init__(self, answer: ClientAnswer) -> None:
-        self._answer = answer
-
-    def client_gone(self) -> None:
-        self._answer.gone()
-
-    def client_slow(self) -> None: ...
-
-    def client_ready(self) -> None: ...
 
 
 class Clients:
     def __init__(self, front: "Front") -> None:
-        self._front = front
+        self.front = front
         self.streams: set[ClientAnswer] = set()
+        self.heard = Heard(self)
         self._local: dict[ClientAnswer, tuple[RequestId, frozenset[str]]] = {}
 
     # ---- handshakes
@@ -99,24 +70,24 @@ class Clients:
         refused = self._may_not_act(caller, server)
         if refused is not None:
             self._refuse_handshake(answer, request, *refused)
-            return _Waiting(answer)
-        self._front.pipeline.ledger.count("handshake", None)
+            return Waiting(answer)
+        self.front.pipeline.ledger.count("handshake", None)
         work = self._initialize if request.era is Era.LEGACY else self._discover
-        self._front.spawn(work(answer, request, caller, server), answer.broke)
-        return _Waiting(answer)
+        self.front.spawn(work(answer, request, caller, server), answer.broke)
+        return Waiting(answer)
 
     def _may_not_act(
         self, caller: Caller, server: ServerId | None
     ) -> tuple[AccessRequest, Decision] | None:
         """No process is started and no session opened for an agent that can do nothing."""
-        router = self._front.router
+        router = self.front.router
         found = router.servers(caller)[:1] if server is None else [router.named(server)]
-        now = self._front.clock()
+        now = self.front.clock()
         for facts, _ in found:
             access = AccessRequest(
                 caller, "tools/list", ActionId("tools/list"), facts, "", None, "", {}, now
             )
-            decision = self._front.pipeline.state.view.pdp.decide(access)
+            decision = self.front.pipeline.state.view.pdp.decide(access)
             if not decision.permitted:
                 return access, decision
         return None
@@ -133,16 +104,16 @@ class Clients:
                 answer.final(answers.denial(request.id, request.method, enforced))
 
         run = principal_key(access.caller)
-        self._front.pipeline.submit(access, run, "", then, decision)
+        self.front.pipeline.submit(access, run, "", then, decision)
 
     async def _initialize(
         self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
     ) -> None:
-        front = self._front
+        front = self.front
         asked = request.params.get("protocolVersion")
         version = str(asked) if asked in LEGACY_VERSIONS else LEGACY_LATEST
         session = front.sessions.open(principal_key(caller), server, version, request.params)
-        about: Mapping[str, Any] = {"capabilities": _AGGREGATE, "serverInfo": _INFO}
+        about: Mapping[str, Any] = {"capabilities": _AGGREGATE, "serverInfo": INFO}
         if server is not None:
             found = front.router.one(server)
             opened = await self._open(session, found, caller) if found is not None else "is unknown"
@@ -154,7 +125,7 @@ class Clients:
             about = opened
         result = {
             "protocolVersion": version,
-            "capabilities": capabilities_of(about, Era.LEGACY),
+            "capabilities": self._capabilities(about, server),
             "serverInfo": info_of(about),
         }
         if isinstance(about.get("instructions"), str):
@@ -166,8 +137,8 @@ class Clients:
         self, session: ClientSession, found: tuple[ServerFacts, UpstreamServer], caller: Caller
     ) -> Mapping[str, Any] | str:
         facts, upstream = found
-        route = Route(facts, upstream, caller, session, session.principal, "", "")
-        made = await self._front.router.make_link(route)
+        route = Route(facts, upstream, caller, session, session.principal, "", "", session.offers)
+        made = await self.front.router.make_link(route)
         if isinstance(made, str):
             return made
         return upstream.about_of(made)
@@ -175,12 +146,12 @@ class Clients:
     async def _discover(
         self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
     ) -> None:
-        about: Mapping[str, Any] = {"capabilities": _AGGREGATE, "serverInfo": _INFO}
+        about: Mapping[str, Any] = {"capabilities": _AGGREGATE, "serverInfo": INFO}
         if server is not None:
-            found = self._front.router.one(server)
+            found = self.front.router.one(server)
             try:
                 if found is not None:
-                    await found[1].prepare(principal_key(caller))
+                    await found[1].prepare(principal_key(caller), offered(request, None))
                     about = found[1].about
             except ExeatError as failure:
                 failed = answers.upstream_failed(request.id, server, str(failure), "", sent=False)
@@ -188,7 +159,7 @@ class Clients:
                 return
         result: dict[str, Any] = {
             "supportedVersions": [*MODERN_VERSIONS],
-            "capabilities": capabilities_of(about, Era.MODERN),
+            "capabilities": self._capabilities(about, server),
             "resultType": "complete",
             "ttlMs": 0,
             "cacheScope": "private",
@@ -198,11 +169,18 @@ class Clients:
             result["instructions"] = about["instructions"]
         answer.final(result_message(request.id, encode(result)))
 
+    def _capabilities(self, about: Mapping[str, Any], server: ServerId | None) -> dict[str, Any]:
+        facts = self.front.pipeline.state.view.snapshot.servers.get(server) if server else None
+        known = capabilities_of(about)
+        if facts is not None and tasks.served(facts):
+            known |= tasks.capability(about.get("capabilities", {}))
+        return known
+
     # ---- legacy sessions
 
     def notified(self, session: ClientSession, message: Notification) -> None:
         """GW-9 for legacy clients; what else they notify of is counted and goes no further."""
-        self._front.pipeline.ledger.count("client_notification", None)
+        self.front.pipeline.ledger.count("client_notification", None)
         if message.method == "notifications/cancelled":
             named = message.params.get("requestId")
             call = session.calls.get(named) if isinstance(named, str | int) else None
@@ -220,12 +198,12 @@ class Clients:
         if version in MODERN_VERSIONS or not session_id:
             connection.plain(405, "use POST", b"allow: POST\r\n")
             return None
-        session = self._front.sessions.find(session_id, principal_key(caller), server)
+        session = self.front.sessions.find(session_id, principal_key(caller), server)
         if session is None:
             connection.plain(404, "session not found; initialize again")
             return None
         if head.method == "DELETE":
-            self._front.sessions.end(session)
+            self.front.sessions.end(session)
             connection.respond(204, b"", b"")
             return None
         if self._may_not_act(caller, server) is not None:
@@ -244,17 +222,37 @@ class Clients:
         self.streams.add(answer)
         for server_id, link in session.links.items():
             self.listen(session, server_id, link)
-        return _Stream(answer, self)
+        return Stream(answer, self)
 
     def listen(self, session: ClientSession, server: ServerId, link: Link) -> None:
-        """Open the server's own standing stream behind the client's."""
+        """Open the server's own standing stream behind the client's, or what stands for it."""
+        before, sink = session.listening.get(server), Standing(self, session, server, link)
         if isinstance(link, LegacyHttpLink) and link.usable:
-            session.listening.append(link.listen(_Standing(self, session, server, link)))
+            session.listening[server] = link.listen(sink)
+        elif link.era is Era.MODERN and link.usable:
+            session.listening[server] = link.call(listening_for(session, server), sink)
+            if before is not None:
+                before.cancel()
+
+    def subscribe(
+        self, session: ClientSession, server: ServerId, link: Link, method: str, uri: str
+    ) -> bool:
+        """A legacy client's wish for a modern server.  False if it has too many."""
+        mine = session.subscribed.setdefault(server, set())
+        if method == "resources/unsubscribe":
+            mine.discard(uri)
+        elif len(mine) >= SUBSCRIBED_MAX:
+            return False
+        else:
+            mine.add(uri)
+        if session.stream is not None and session.stream.open:
+            self.listen(session, server, link)
+        return True
 
     def relisten(self, session: ClientSession, server: ServerId, link: Link) -> None:
         stream = session.stream
         if stream is not None and stream.open and link.usable:
-            self._front.loop.call_later(_RELISTEN_S, self._relisten, session, server, link)
+            self.front.loop.call_later(_RELISTEN_S, self._relisten, session, server, link)
 
     def _relisten(self, session: ClientSession, server: ServerId, link: Link) -> None:
         if session.stream is not None and session.stream.open:
@@ -266,13 +264,13 @@ class Clients:
         self, answer: ClientAnswer, request: Request, caller: Caller, session: ClientSession | None
     ) -> Exchange | None:
         """On the aggregate: changes of the lists, as the gateway sees them; log levels to every server."""
-        self._front.pipeline.ledger.count("local_" + request.method.replace("/", "_"), None)
+        self.front.pipeline.ledger.count("local_" + request.method.replace("/", "_"), None)
         if request.method == "logging/setLevel":
             answer.final(result_message(request.id, b"{}"))
             return None
         wanted = request.params.get("notifications")
         wanted = wanted if isinstance(wanted, dict) else {}
-        honored = {key: True for key in _LIST_CHANGES if wanted.get(key) is True}
+        honored = {key: True for key in KINDS if wanted.get(key) is True}
         meta = {META_SUBSCRIPTION: request.id}
         answer.notification(
             "notifications/subscriptions/acknowledged",
@@ -280,15 +278,15 @@ class Clients:
         )
         self.streams.add(answer)
         self._local[answer] = (request.id, frozenset(honored))
-        return _Stream(answer, self)
+        return Stream(answer, self)
 
     def end_stopped(self) -> None:
         """Sessions of agents that are no longer active end with the change that stopped them."""
-        agents = self._front.pipeline.state.view.snapshot.agents
-        for session in self._front.sessions:
+        agents = self.front.pipeline.state.view.snapshot.agents
+        for session in self.front.sessions:
             agent = agents.get(AgentId(session.principal.partition("/")[0]))
             if agent is None or agent.lifecycle is not Lifecycle.ACTIVE:
-                self._front.sessions.end(session)
+                self.front.sessions.end(session)
 
     def lists_changed(self) -> None:
         """Registry or policy changed: what a principal may see may have changed too."""
@@ -298,34 +296,37 @@ class Clients:
                 continue
             for kind in kinds:
                 params = encode({"_meta": {META_SUBSCRIPTION: request_id}})
-                answer.event(notification_message(_LIST_CHANGES[kind], params))
-        for session in self._front.sessions:
+                answer.event(notification_message(KINDS[kind], params))
+        for session in self.front.sessions:
             if session.stream is not None and session.stream.open:
-                for method in _LIST_CHANGES.values():
+                for method in KINDS.values():
                     session.stream.event(notification_message(method, b"{}"))
 
     def unbound(self, server: ServerId, principal: str, message: Incoming) -> None:
         """A server on stdio says something outside of any call: to its principal's streams."""
         method = str(message.method)
         if method not in SERVER_NOTIFICATIONS:
-            self._front.pipeline.ledger.count("server_notification_unknown", None)
+            self.front.pipeline.ledger.count("server_notification_unknown", None)
             return
         params = raw_bytes(message.params)
+        upstream = self.front.upstreams.servers.get(server)
+        for link in upstream.links_of(principal) if upstream is not None else ():
+            self.heard.said(link, method, params)
         event = notification_message(method, params)
-        for session in self._front.sessions:
+        for session in self.front.sessions:
             if session.principal != principal or server not in session.links:
                 continue
             if method == CANCELLED:
-                self._front.asks.withdrawn(session, session.links[server], params)
+                self.front.asks.withdrawn(session, session.links[server], params)
             elif session.stream:
                 session.stream.event(event)
 
     def withdrawn(self, session: ClientSession, link: Link, params: bytes) -> None:
-        self._front.asks.withdrawn(session, link, params)
+        self.front.asks.withdrawn(session, link, params)
 
     def refuse(self, link: Link, request_id: RequestId, method: str) -> None:
         """A question that belongs to no call has no action that it could be decided with."""
-        self._front.pipeline.ledger.count("server_request_unbound", {"method": method[:64]})
+        self.front.pipeline.ledger.count("server_request_unbound", {"method": method[:64]})
         text = f"{method[:64]} must belong to a request of the client"
         link.reply(request_id, error_message(request_id, error_body(-32601, text)))
 
@@ -341,55 +342,3 @@ class Clients:
     def close(self) -> None:
         for answer in list(self.streams):
             answer.end_stream()
-
-
-class _Standing:
-    """Sink of a server's standing stream (legacy): notifications go on, questions are not served."""
-
-    def __init__(
-        self, clients: Clients, session: ClientSession, server: ServerId, link: LegacyHttpLink
-    ) -> None:
-        self._clients, self._session, self._server, self._link = clients, session, server, link
-
-    def link_notification(self, method: str, params: bytes) -> None:
-        stream = self._session.stream
-        if method == CANCELLED:
-            self._clients.withdrawn(self._session, self._link, params)
-        elif method in SERVER_NOTIFICATIONS and stream is not None:
-            stream.event(notification_message(method, params))
-
-    def link_request(self, request_id: RequestId, method: str, params: bytes) -> None:
-        if method == "ping":
-            self._link.reply(request_id, result_message(request_id, b"{}"))
-            return
-        self._clients.refuse(self._link, request_id, method)
-
-    def link_piece(self, data: bytes) -> None: ...
-
-    def link_result_end(self, result_type: str) -> None: ...
-
-    def link_result(self, result: bytes) -> None: ...
-
-    def link_error(self, error: bytes, status: int) -> None: ...
-
-    def link_failed(self, reason: str, *, sent: bool) -> None:
-        if "HTTP status 405" not in reason:
-            self._clients.relisten(self._session, self._server, self._link)
-
-
-def capabilities_of(about: Mapping[str, Any], era: Era) -> dict[str, Any]:
-    """What the upstream offers, less what the gateway cannot carry in this era."""
-    offered = about.get("capabilities")
-    known = {"tools", "prompts", "resources", "completions", "logging"}
-    return {
-        key: value
-        for key, value in (offered.items() if isinstance(offered, dict) else ())
-        if key in known and isinstance(value, dict)
-    }
-
-
-def info_of(about: Mapping[str, Any]) -> dict[str, Any]:
-    meta = about.get("_meta")
-    inner = meta.get("io.modelcontextprotocol/serverInfo") if isinstance(meta, dict) else None
-    info = about.get("serverInfo", inner)
-    return info if isinstance(info, dict) else dict(_INFO)

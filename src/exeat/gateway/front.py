@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from exeat.core.decision import Decision, Reason, Verdict
+from exeat.core.decision import Decision
 from exeat.core.facts import PinState, ToolFacts
 from exeat.core.ids import ActionId, ServerId
 from exeat.core.request import AccessRequest, Caller
@@ -21,7 +21,8 @@ from exeat.gateway.call import Call
 from exeat.gateway.clients import Clients
 from exeat.gateway.credentials import Credentials
 from exeat.gateway.edge import Connection, Exchange
-from exeat.gateway.http1 import RequestHead
+from exeat.gateway.held import Held
+from exeat.gateway.http1 import CACHED_HEAD_BYTES, RequestHead
 from exeat.gateway.inbound import (
     HEADER_MISMATCH,
     Notification,
@@ -42,6 +43,15 @@ from exeat.gateway.routes import Route, Router
 from exeat.gateway.sealing import StateSealer
 from exeat.gateway.sessions import ClientSession, Sessions
 from exeat.gateway.settings import GatewaySettings
+from exeat.gateway.tasks import OWNED, TaskNames, augmentation, served
+from exeat.gateway.unlinked import (
+    NO_LINK,
+    NOT_A_TASK,
+    NOT_SERVED,
+    SAID_TO_ALL,
+    UNREACHABLE,
+    assume_pinned,
+)
 from exeat.gateway.upstreams import Upstreams
 from exeat.gateway.wire import encode, error_body, error_message
 
@@ -84,6 +94,8 @@ class Front:
         self.credentials = Credentials(pipeline)
         self.router = Router(upstreams, pipeline)
         self.asks = Asks(self)
+        self.held = Held(self)
+        self.task_names = TaskNames(state_key)
         self.lists = Lists(self)
         self.clients = Clients(self)
         self.calls: set[Call] = set()
@@ -131,9 +143,10 @@ class Front:
             return None
         checked = head.method == "POST" and check_http(head.fields) is None
         door = Door(endpoint.server, head.fields.get("authorization"), checked)
-        if len(self._doors) >= DOORS_MAX:
-            self._doors.clear()
-        self._doors[head] = door
+        if head.size <= CACHED_HEAD_BYTES:
+            if len(self._doors) >= DOORS_MAX:
+                self._doors.clear()
+            self._doors[head] = door
         return door
 
     def _other_path(self, connection: Connection, head: RequestHead) -> None:
@@ -264,14 +277,17 @@ class Front:
         self, answer: ClientAnswer, head: RequestHead, request: Request, route: Route
     ) -> Exchange | None:
         """One action on one server."""
+        legacy = request.era is Era.LEGACY
+        augmentation(request.params, allowed=legacy and served(route.server))
         given = self.asks.reopened(request, route)
         if isinstance(given, str):
             answer.final(error_message(request.id, error_body(-32602, given)), error_code=-32602)
             return None
         access = self.router.describe(request, route, self.clock())
-        if not self.router.serves(request, route):
+        ruled = self._ruled(request, route)
+        if ruled is not None:
             call = Call(self, route, request, access, answer)
-            call.ruled = NOT_SERVED
+            call.ruled = ruled
             call.submit(NO_LINK)
             return call
         if request.era is Era.MODERN and access.tool is not None:
@@ -288,7 +304,9 @@ class Front:
             answer.final(answers.unknown(request.id, "prompts/get", route.shown), error_code=-32602)
             return None
         call = Call(self, route, request, access, answer)
-        call.given = given
+        call.given = given.answers
+        if given.held:
+            return self._taken_over(call, given.held)
         if route.session is not None:
             route.session.calls[request.id] = call
         link = self.router.link_now(route)
@@ -299,11 +317,38 @@ class Front:
             self.spawn(self._later(call), call.broke)
         return call
 
+    def _ruled(self, request: Request, route: Route) -> Decision | None:
+        """A denial that needs no policy: a method that is not served, a task that is not the
+        principal's.  A task that is gets the server's own name."""
+        if not self.router.serves(request, route):
+            return NOT_SERVED
+        if request.method in OWNED:
+            given = request.params.get("taskId")
+            task = self.task_names.meant(route.server.id, route.principal, given)
+            if task is None:
+                return NOT_A_TASK
+            request.params["taskId"] = task
+        return None
+
+    def _taken_over(self, call: Call, held: str) -> Exchange | None:
+        """The answers are for a server that waits for them."""
+        modern = call.request.era is Era.MODERN
+        turn = self.held.take(held, call.route.principal) if modern else None
+        if turn is None:
+            text = "Invalid requestState: the call that asked is over, or was answered already"
+            error = error_message(call.request.id, error_body(-32602, text))
+            call.answer.final(error, error_code=-32602)
+            return None
+        call.turn = turn
+        call.access = self.router.seen(call.access, call.route)
+        call.submit(turn.link)
+        return call
+
     async def _later(self, call: Call) -> None:
         """The server must be probed, started or opened first; a denial needs none of that."""
         route = call.route
         if self.router.denied_anyway(call.access):
-            _assume_pinned(call)
+            assume_pinned(call)
             call.submit(NO_LINK)
             return
         made = await self.router.make_link(route)
@@ -311,7 +356,7 @@ class Front:
         if isinstance(made, str):
             # GW-11: the attempt is decided and recorded all the same; its outcome is "not sent"
             call.reason = made
-            _assume_pinned(call)
+            assume_pinned(call)
             call.submit(UNREACHABLE)
             return
         call.access = self.router.seen(call.access, route)
@@ -324,7 +369,7 @@ class Front:
         request = enforced.request
         if not request.target or request.caller.agent.lifecycle != "active":
             return False
-        if enforced.decision.reason in _SAID_TO_ALL:
+        if enforced.decision.reason in SAID_TO_ALL:
             return False
         return not self._visible(request)
 
@@ -409,59 +454,16 @@ class Front:
                 call.answer.keep_alive()
             self.clients.keep_alive()
             self.sessions.sweep()
+            self.held.sweep()
         self._timer = self.loop.call_later(SWEEP_S, self._sweep)
 
     async def close(self) -> None:
         self._timer.cancel()
         for call in list(self.calls):
             call.give_up("gateway_stopped")
+        self.held.close()
         self.clients.close()
         self.sessions.close()
         for task in list(self.tasks):
             task.cancel()
         await self.upstreams.close()
-
-
-_SAID_TO_ALL: Final = frozenset(
-    {
-        Reason.AGENT_NOT_ACTIVE,
-        Reason.AGENT_EXPIRED,
-        Reason.OWNER_NOT_LIVE,
-        Reason.SCOPE_NOT_ACCEPTED,
-        Reason.USER_NOT_LIVE,
-        Reason.STATE_STALE,
-        Reason.CLOCK_BACKWARDS,
-        Reason.NO_POLICY,
-        Reason.DENIALS_CAPPED,
-        Reason.METHOD_UNKNOWN,
-        Reason.SERVER_NOT_ACTIVE,
-    }
-)
-
-
-def _assume_pinned(call: Call) -> None:
-    """Nobody looked at the server: that is no reason to say that its definition changed."""
-    if call.access.tool is not None:
-        call.access = replace(call.access, observed_pin=call.access.tool.pin)
-
-
-class _NoLink:
-    """Stands for an upstream that is never called: the action is denied, or cannot be sent."""
-
-    era = Era.MODERN
-    usable = False
-
-    def __init__(self, isolation: str) -> None:
-        self.isolation = isolation
-
-    def call(self, outbound: Any, sink: Any) -> Any:
-        raise AssertionError("there is no upstream to call")
-
-    def notify(self, method: str, params: dict[str, Any]) -> None: ...
-
-    def reply(self, request_id: RequestId, payload: bytes) -> None: ...
-
-
-NOT_SERVED: Final = Decision(Verdict.DENY, Reason.METHOD_UNKNOWN)
-NO_LINK: Final = _NoLink("")
-UNREACHABLE: Final = _NoLink("unreachable")

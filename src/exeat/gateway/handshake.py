@@ -5,19 +5,19 @@ modern server gives, is modern; anything else is met with ``initialize``.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from exeat.core.errors import UpstreamFailed
 from exeat.core.limits import LIST_RESULT_MAX_BYTES
 from exeat.core.strictjson import MalformedJson, parse
-from exeat.gateway.http1 import ResponseHead
 from exeat.gateway.http_call import HttpCall
 from exeat.gateway.inbound import HEADER_MISMATCH, UNSUPPORTED_VERSION
-from exeat.gateway.link import Link, Outbound
+from exeat.gateway.link import Handle, Link, Outbound
 from exeat.gateway.link_http import Collector, LegacyHttpLink
 from exeat.gateway.methods import LEGACY_LATEST, LEGACY_VERSIONS, MODERN_VERSIONS, Era
+from exeat.gateway.origin import CLOSED
 from exeat.gateway.outbound import CLIENT_INFO, own_request
 from exeat.gateway.wire import request_message
 
@@ -48,15 +48,10 @@ async def ask(
     link: Link, loop: asyncio.AbstractEventLoop, outbound: Outbound, seconds: float
 ) -> dict[str, Any]:
     """One request, strictly parsed result.  Raises UpstreamFailed (UpstreamError for errors)."""
-    collector = Collector(loop)
     outbound.result_max_bytes = LIST_RESULT_MAX_BYTES
-    handle = link.call(outbound, collector)
-    try:
-        async with asyncio.timeout(seconds):
-            kind, data = await collector.future
-    except TimeoutError:
-        handle.cancel()
-        raise UpstreamFailed(f"did not answer {outbound.method} within {seconds:g} s") from None
+    kind, data = await _twice(
+        loop, lambda collector: link.call(outbound, collector), outbound.method, seconds
+    )
     if kind == "failed":
         raise UpstreamFailed(data.decode("utf-8", "replace"))
     value = read_object(data, outbound.method)
@@ -64,6 +59,29 @@ async def ask(
         message = value.get("message")
         raise UpstreamError(f"refused {outbound.method}: {message}", value)
     return value
+
+
+async def _twice(
+    loop: asyncio.AbstractEventLoop,
+    start: Callable[[Collector], Handle],
+    method: str,
+    seconds: float,
+) -> tuple[str, bytes]:
+    """Ask, and once more if the connection was closed under the question: a server may end a
+    connection that it thinks idle at any time, and a question of our own does nothing.  (An agent's
+    call is never sent twice, GW-11.)"""
+    for attempt in range(2):
+        collector = Collector(loop)
+        handle = start(collector)
+        try:
+            async with asyncio.timeout(seconds):
+                kind, data = await collector.future
+        except TimeoutError:
+            handle.cancel()
+            raise UpstreamFailed(f"did not answer {method} within {seconds:g} s") from None
+        if kind != "failed" or data != CLOSED.encode() or attempt:
+            break
+    return kind, data
 
 
 def read_object(data: bytes, what: str) -> dict[str, Any]:
@@ -114,27 +132,18 @@ async def initialize(
         "capabilities": dict(capabilities),
         "clientInfo": client if isinstance(client, dict) else CLIENT_INFO,
     }
-    collector = Collector(loop)
     session: list[str] = []
 
-    if isinstance(link, LegacyHttpLink):
-        body = request_message(0, "initialize", params)
-        raw = link.first(body)
+    def start(collector: Collector) -> Handle:
+        session.clear()
+        if not isinstance(link, LegacyHttpLink):
+            return link.call(Outbound(0, "initialize", params), collector)
+        raw = link.first(request_message(0, "initialize", params))
         call = HttpCall(link.origin, 0, Outbound(0, "initialize", params), collector)
+        call.on_head = lambda head: session.append(head.fields.get("mcp-session-id", ""))
+        return call.start(raw)
 
-        def on_head(head: ResponseHead) -> None:
-            session.append(head.fields.get("mcp-session-id", ""))
-
-        call.on_head = on_head
-        handle: Any = call.start(raw)
-    else:
-        handle = link.call(Outbound(0, "initialize", params), collector)
-    try:
-        async with asyncio.timeout(HANDSHAKE_MAX_S):
-            kind, data = await collector.future
-    except TimeoutError:
-        handle.cancel()
-        raise UpstreamFailed(f"did not answer initialize within {HANDSHAKE_MAX_S:g} s") from None
+    kind, data = await _twice(loop, start, "initialize", HANDSHAKE_MAX_S)
     if kind == "failed":
         raise UpstreamFailed(data.decode("utf-8", "replace"))
     if kind == "error":

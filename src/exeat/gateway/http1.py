@@ -49,7 +49,7 @@ class RequestHead:
     """A request's head.  ``fields``: lower-case name → value; repeated ones joined by ``", "``.
 
     ``length``: bytes of the body, or -1 if it is chunked.  ``routing_repeated``: the MCP routing
-    field that came more than once, or empty (answered per MCP, with −32020).
+    field that came more than once, or empty (answered per MCP, with −32020).  ``size``: bytes.
     """
 
     method: str
@@ -59,6 +59,7 @@ class RequestHead:
     keep_alive: bool
     routing_repeated: str
     expects_continue: bool
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,6 +189,7 @@ def parse_request_head(block: bytes) -> RequestHead:
         "close" not in fields.get("connection", "").lower(),
         repeated,
         expect is not None,
+        len(block),
     )
 
 

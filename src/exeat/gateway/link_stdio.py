@@ -41,6 +41,8 @@ class _Waiting:
     sink: MessageSink
     id: RequestId
     token: RequestId | None
+    standing: bool = False
+    """It only listens: nothing that the server says unasked is about it."""
 
 
 class StdioLink:
@@ -73,7 +75,7 @@ class StdioLink:
 
     @property
     def busy(self) -> bool:
-        return bool(self._waiting)
+        return any(not each.standing for each in self._waiting.values())
 
     # ---- Link
 
@@ -85,7 +87,8 @@ class StdioLink:
         if meta is not None and "progressToken" in meta:
             token = meta["progressToken"]
             params = {**params, "_meta": {**meta, "progressToken": mine}}
-        self._waiting[mine] = _Waiting(sink, outbound.id, token)
+        standing = outbound.method == "subscriptions/listen"
+        self._waiting[mine] = _Waiting(sink, outbound.id, token, standing)
         handle = _StdioCall(self, mine)
         try:
             self._send(request_message(mine, outbound.method, params))
@@ -190,9 +193,8 @@ class StdioLink:
     def only_sink(self) -> MessageSink | None:
         """The sink of the only call under way, if there is exactly one and no other principal's
         call could have been meant."""
-        if self._shared or len(self._waiting) != 1:
-            return None
-        return next(iter(self._waiting.values())).sink
+        waiting = [each for each in self._waiting.values() if not each.standing]
+        return waiting[0].sink if len(waiting) == 1 and not self._shared else None
 
     def exited(self, reason: str) -> None:
         """GW-5: the end of the process fails its calls; each is told once."""

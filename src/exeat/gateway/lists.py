@@ -18,7 +18,7 @@ from exeat.gateway.inbound import Request
 from exeat.gateway.methods import LIST_KEY, Era
 from exeat.gateway.outbound import translate
 from exeat.gateway.pipeline import Enforced
-from exeat.gateway.routes import SEPARATOR, Route, strings
+from exeat.gateway.routes import SEPARATOR, Route, offered, strings
 from exeat.gateway.sessions import ClientSession, principal_key
 from exeat.gateway.upstreams import UpstreamServer
 from exeat.gateway.wire import encode, error_body, error_message, result_message
@@ -239,7 +239,16 @@ class Lists:
         session: ClientSession | None,
     ) -> tuple[Enforced, list[dict[str, Any]], str]:
         front = self._front
-        route = Route(facts, upstream, caller, session, principal_key(caller), "", "")
+        route = Route(
+            facts,
+            upstream,
+            caller,
+            session,
+            principal_key(caller),
+            "",
+            "",
+            offered(request, session),
+        )
         enforced = await self._enforce(request, route)
         if not enforced.permitted:
             return enforced, [], ""

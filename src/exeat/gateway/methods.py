@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 
 class Era(StrEnum):
@@ -30,6 +30,9 @@ NAME_KEY: Final[Mapping[str, str]] = {
     "tools/call": "name",
     "prompts/get": "name",
     "resources/read": "uri",
+    "tasks/get": "taskId",
+    "tasks/result": "taskId",
+    "tasks/cancel": "taskId",
 }
 """Method → the parameter that Mcp-Name mirrors (2026-07-28, Transports)."""
 
@@ -45,7 +48,9 @@ LIST_KEY: Final[Mapping[str, str]] = {
     "resources/list": "resources",
     "resources/templates/list": "resourceTemplates",
 }
-_BOTH: Final = frozenset({*NAME_KEY, *LIST_KEY, "completion/complete"})
+RETRYABLE_WITH_INPUT: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
+"""Methods whose modern result may be ``input_required`` (SEP-2322)."""
+_BOTH: Final = frozenset({*RETRYABLE_WITH_INPUT, *LIST_KEY, "completion/complete"})
 CLIENT_METHODS: Final[Mapping[Era, frozenset[str]]] = {
     Era.LEGACY: _BOTH
     | {"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"},
@@ -53,6 +58,35 @@ CLIENT_METHODS: Final[Mapping[Era, frozenset[str]]] = {
 }
 SERVER_METHODS: Final = frozenset({"sampling/createMessage", "elicitation/create", "roots/list"})
 """What a server asks of a client: egress towards a model or a person, decided like any action."""
+
+_KINDS: Final = {
+    "sampling/createMessage": "sampling",
+    "elicitation/create": "elicitation",
+    "roots/list": "roots",
+}
+_PARTS: Final = {
+    "elicitation": ("form", "url"),
+    "sampling": ("context", "tools"),
+    "roots": (),
+}
+
+
+def kind_of(method: str) -> str:
+    """The client's capability that a question needs."""
+    return _KINDS[method]
+
+
+def askable(capabilities: object) -> dict[str, Any]:
+    """What a client of either era may be asked for, as the other era says it: the known parts only, so
+    that a principal has few connections that differ in nothing but this."""
+    if type(capabilities) is not dict:
+        return {}
+    return {
+        kind: {part: {} for part in parts if type(capabilities[kind].get(part)) is dict}
+        for kind, parts in _PARTS.items()
+        if type(capabilities.get(kind)) is dict
+    }
+
 
 CANCELLED: Final = "notifications/cancelled"
 SERVER_NOTIFICATIONS: Final = frozenset(
@@ -76,16 +110,17 @@ CLIENT_NOTIFICATIONS: Final = frozenset(
         "notifications/roots/list_changed",
     }
 )
-RETRYABLE_WITH_INPUT: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
-"""Methods whose modern result may be ``input_required`` (SEP-2322)."""
 
 
 MEMBERS: Final[Mapping[str, frozenset[str]]] = {
-    "tools/call": _RETRY | {"name", "arguments"},
+    "tools/call": _RETRY | {"name", "arguments", "task"},
     "prompts/get": _RETRY | {"name", "arguments"},
     "resources/read": _RETRY | {"uri"},
     "resources/subscribe": frozenset({"uri"}),
     "resources/unsubscribe": frozenset({"uri"}),
+    "tasks/get": frozenset({"taskId"}),
+    "tasks/result": frozenset({"taskId"}),
+    "tasks/cancel": frozenset({"taskId"}),
     "completion/complete": frozenset({"ref", "argument", "context"}),
     "logging/setLevel": frozenset({"level"}),
     "subscriptions/listen": frozenset({"notifications"}),

@@ -6,6 +6,7 @@ request is never sent twice: what failed after its first byte may have been exec
 
 import asyncio
 import collections
+import select
 import ssl
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -24,6 +25,10 @@ from exeat.gateway.http1 import (
 IDLE_MAX_S: Final = 3.0
 """Below the keep-alive time of common servers (uvicorn: 5 s), so that none closes under a request."""
 IDLE_CONNECTIONS_MAX: Final = 256
+LOOK_AFTER_S: Final = 0.01
+"""A connection that was idle for longer is looked at before it is used: a server that closed it, and
+whose end has arrived here but was not read yet, is not sent a call that may then be lost."""
+CLOSED: Final = "closed the connection before its answer was complete"
 ENDING_MAX_S: Final = 1.0
 ENDING_MAX_BYTES: Final = 4096
 """How long, and with how much more, an event stream may end after its answer; else it is cut."""
@@ -79,7 +84,8 @@ class Origin:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.open and now - connection.idle_since < IDLE_MAX_S:
+            idle_s = now - connection.idle_since
+            if connection.open and idle_s < IDLE_MAX_S and connection.quiet(idle_s):
                 connection.send(raw, sink)
                 return connection
             connection.abort()
@@ -169,7 +175,8 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection; one request at a time."""
 
     __slots__ = (
-        "_buffer", "_chunked", "_head", "_left", "_origin", "_paused", "_sink", "_transport", "idle_since",
+        "_buffer", "_chunked", "_head", "_left", "_look", "_origin", "_paused", "_sink", "_transport",
+        "idle_since",
     )  # fmt: skip
 
     def __init__(self, origin: Origin) -> None:
@@ -181,6 +188,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._left = 0
         self._paused = False
         self._buffer = b""
+        self._look: select.poll | None = None
         self.idle_since = 0.0
 
     @property
@@ -190,6 +198,14 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         self._origin.connections.add(self)
+        socket = transport.get_extra_info("socket")
+        if socket is not None:
+            self._look = select.poll()
+            self._look.register(socket.fileno(), select.POLLIN)
+
+    def quiet(self, idle_s: float) -> bool:
+        """Nothing came since its last answer, not even its end."""
+        return idle_s < LOOK_AFTER_S or self._look is None or not self._look.poll(0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -200,7 +216,7 @@ class UpstreamConnection(asyncio.Protocol):
         if head is not None and head.length == -2 and exc is None:
             self._complete()
         else:
-            self._fail("closed the connection before its answer was complete")
+            self._fail(CLOSED)
 
     def send(self, raw: bytes, sink: ResponseSink) -> None:
         self._sink = sink

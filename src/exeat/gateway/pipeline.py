@@ -5,7 +5,8 @@ The order is the security argument (GW-1):
 1. the facts, from one frozen view
 2. the decision, pure
 3. the record, durable
-4. a last look: if the state changed meanwhile, the action is decided again
+4. a last look: if the state changed meanwhile, or could not be confirmed of late, the action is
+   decided again (APP-10)
 5. the effect, by whoever asked
 """
 
@@ -94,7 +95,13 @@ class Pipeline:
                 then(Enforced(request, decision, index, "", None, str(receipt)))
                 return
             enforced = Enforced(request, decision, index, ledger.decision_id(index), receipt)
-            then(enforced if self.state.view is view else self._again(enforced))
+            state = self.state
+            if state.view is not view:
+                then(self._again(enforced, "state_changed"))
+            elif not state.fresh:  # APP-10: nobody could have told us of a change
+                then(self._again(enforced, "state_stale"))
+            else:
+                then(enforced)
 
         index = ledger.record_decision(request, decision, context, durable)
 
@@ -126,7 +133,7 @@ class Pipeline:
             )
         return view.pdp.decide(request)
 
-    def _again(self, enforced: Enforced) -> Enforced:
+    def _again(self, enforced: Enforced, cause: str) -> Enforced:
         """Step 4: what was suspended or forbidden while the record was written must not leave."""
         if enforced.decision.verdict is not Verdict.PERMIT:
             return enforced
@@ -134,7 +141,7 @@ class Pipeline:
         decision = self._decide(self.state.view, request)
         if decision.verdict is Verdict.PERMIT:
             return enforced
-        self.outcome(enforced, "failed", cause="state_changed")
+        self.outcome(enforced, "failed", cause=cause)
         return replace(enforced, decision=decision)
 
     def refreshed(self, request: AccessRequest, at: int | None = None) -> AccessRequest:

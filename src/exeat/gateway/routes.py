@@ -1,8 +1,8 @@
 """Which server an action goes to, under which name, and the facts of the decision (the PIP)."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from exeat.core.errors import ExeatError
@@ -10,9 +10,10 @@ from exeat.core.facts import Lifecycle, ServerFacts, tool_action
 from exeat.core.ids import ActionId, PersonId, ServerId
 from exeat.core.records import record
 from exeat.core.request import AccessRequest, Caller
+from exeat.gateway import tasks
 from exeat.gateway.inbound import Request
 from exeat.gateway.link import Link
-from exeat.gateway.methods import CLIENT_METHODS
+from exeat.gateway.methods import CLIENT_METHODS, META_CAPABILITIES, askable
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.sessions import ClientSession, principal_key
 from exeat.gateway.upstreams import NOTHING, Upstreams, UpstreamServer
@@ -43,6 +44,8 @@ class Route:
     principal: str
     target: str
     shown: str
+    offers: Mapping[str, Any] = field(default_factory=dict)
+    """What a server may ask this client for; a modern client says it with each request."""
 
     @property
     def run(self) -> str:
@@ -111,9 +114,8 @@ class Router:
                 return None
             server, target = chosen
         facts, upstream = self.named(server)
-        return Route(
-            facts, upstream, caller, session, principal_key(caller), target, request.target
-        )
+        principal, offers = principal_key(caller), offered(request, session)
+        return Route(facts, upstream, caller, session, principal, target, request.target, offers)
 
     def _of_aggregate(self, request: Request, caller: Caller) -> tuple[ServerId, str] | None:
         method, params = request.method, request.params
@@ -163,6 +165,10 @@ class Router:
     def serves(self, request: Request, route: Route) -> bool:
         """GW-7: methods of the client's era, and those that the server is registered to allow."""
         method = request.method
+        if method in tasks.NEVER_SERVED:
+            return False
+        if method in tasks.OWNED and not tasks.served(route.server):
+            return False
         return method in CLIENT_METHODS[request.era] or method in route.server.extra_methods
 
     # ---- facts
@@ -217,7 +223,7 @@ class Router:
     def link_now(self, route: Route) -> Link | None:
         session = route.session
         if session is None:
-            return route.upstream.link_now(route.principal)
+            return route.upstream.link_now(route.principal, route.offers)
         link = session.links.get(route.server.id)
         return link if link is not None and link.usable and route.upstream.ready else None
 
@@ -225,10 +231,10 @@ class Router:
         """The link, or in words why there is none."""
         upstream, session = route.upstream, route.session
         try:
-            offers = session.offers if session is not None else NOTHING
+            offers = route.offers
             await upstream.prepare(route.principal, offers)
             if session is None:
-                return await upstream.link(route.principal)
+                return await upstream.link(route.principal, offers)
             opened = await upstream.open_session(
                 session.capabilities, session.client, session.version
             )
@@ -242,6 +248,13 @@ class Router:
             return link
         except ExeatError as error:
             return str(error)
+
+
+def offered(request: Request, session: ClientSession | None) -> Mapping[str, Any]:
+    if session is not None:
+        return session.offers
+    capabilities = request.meta.get(META_CAPABILITIES)
+    return askable(capabilities) if capabilities else NOTHING
 
 
 def fits(template: str, uri: str) -> bool:

@@ -14,6 +14,7 @@ from exeat.gateway.pipeline import Enforced
 if TYPE_CHECKING:
     from exeat.gateway.answer import ClientAnswer
     from exeat.gateway.call import Call
+    from exeat.gateway.rounds import Round
 
 SESSIONS_MAX: Final = 10_000
 SESSIONS_PER_PRINCIPAL_MAX: Final = 256
@@ -29,12 +30,15 @@ def principal_key(caller: Caller) -> str:
 
 @dataclass(slots=True)
 class Asked:
-    """A question of a server that the client has been given, on ``answer``, and has not answered."""
+    """A question of a server that the client has been given, on ``answer``, and has not answered.
 
-    link: Link
+    ``link``: who gets the answer (legacy); else ``round``, where ``id`` is the question's key."""
+
+    link: Link | None
     id: RequestId
     enforced: Enforced
     answer: "ClientAnswer"
+    round: "Round | None" = None
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +56,11 @@ class ClientSession:
     calls: dict[RequestId, "Call"] = field(default_factory=dict)
     asked: dict[str, Asked] = field(default_factory=dict)
     stream: "ClientAnswer | None" = None
-    listening: list[Handle] = field(default_factory=list)
+    listening: dict[ServerId, Handle] = field(default_factory=dict)
+    subscribed: dict[ServerId, set[str]] = field(default_factory=dict)
+    """Resources of modern servers that the client wants to hear of."""
+    log_level: str = ""
+    """As the client set it, for modern servers, which are told with each request."""
     last_asked: int = 0
 
     @property
@@ -66,7 +74,7 @@ class ClientSession:
         return f"exeat-{self.last_asked}"
 
     def close(self) -> None:
-        for handle in self.listening:
+        for handle in self.listening.values():
             handle.cancel()
         self.listening.clear()
         for call in list(self.calls.values()):

@@ -88,19 +88,27 @@ class UpstreamServer:
 
     # ---- links
 
-    def link_now(self, principal: str) -> Link | None:
+    def link_now(self, principal: str, offers: Mapping[str, Any] = NOTHING) -> Link | None:
         """The link for a modern client, if it needs no waiting (the hot path)."""
         if not self.ready:
             return None
         if self._modern is not None:
             return self._modern
-        slot = self._slots.get(self._key(principal))
+        slot = self._slots.get(self._key(principal, offers))
         if slot is not None and slot.opened is not None and slot.opened.link.usable:
             return slot.opened.link
         return None
 
+    def links_of(self, principal: str) -> list[Link]:
+        """The principal's own, whatever its clients offer."""
+        return [
+            slot.opened.link
+            for key, slot in self._slots.items()
+            if slot.opened is not None and key.partition(" ")[0] == principal
+        ]
+
     async def link(self, principal: str, offers: Mapping[str, Any] = NOTHING) -> Link:
-        """``offers``: capabilities of a legacy client, so that a server on stdio may ask it.
+        """``offers``: capabilities of the client, so that a server that has a session may ask it.
         Raises UpstreamFailed."""
         await self.prepare(principal, offers)
         if self._modern is not None:
@@ -160,7 +168,7 @@ class UpstreamServer:
         return Opened(link, about) if about is not None else None
 
     async def _open(self, principal: str, offers: Mapping[str, Any]) -> Opened:
-        if self.origin is not None or self.spec.shared:
+        if self.spec.shared:
             offers = NOTHING
         key = self._key(principal, offers)
         slot = self._slots.get(key)
@@ -176,7 +184,7 @@ class UpstreamServer:
 
     async def _make(self, slot: _Slot, principal: str, offers: Mapping[str, Any]) -> Opened:
         if self.origin is not None:
-            made = await self._handshake_http(self.origin, {}, None, "")
+            made = await self._handshake_http(self.origin, offers, None, "")
             if made is None:
                 raise UpstreamFailed(f"server {self.id} answered neither era's handshake")
         else:

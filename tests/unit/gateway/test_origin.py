@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import select
+import socket
 import tracemalloc
 
 import pytest
 from requirements import requirement
 from worlds import Script, Seen, World, until
 
+from exeat.gateway.origin import Origin, UpstreamConnection
 from exeat.gateway.settings import GatewaySettings
 
 pytestmark = pytest.mark.anyio
@@ -176,6 +179,42 @@ async def test_a_handshake_with_an_odd_version_still_ends(version: object) -> No
 
         world.upstream.own["initialize"] = odd
         assert (await world.ask(world.tool())).error["code"] == -31502
+
+
+@requirement("GW-11")
+@pytest.mark.parametrize("method", ["server/discover", "initialize", "tools/list"])
+async def test_our_own_question_is_asked_again_on_a_closed_connection(method: str) -> None:
+    async with World(legacy=method == "initialize") as world:
+        asked: list[Seen] = []
+
+        async def closing(seen: Seen) -> None:
+            asked.append(seen)
+            del world.upstream.own[method]
+            seen.cut()
+
+        world.upstream.own[method] = closing
+        assert "result" in (await world.ask(world.tool())).json
+        assert len(asked) == 1
+
+
+@requirement("GW-11", "GW-13")
+async def test_a_connection_whose_end_has_arrived_is_not_used() -> None:
+    """The server closed it; the loop has not read that yet."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        origin = Origin(
+            f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", asyncio.get_running_loop()
+        )
+        _, connection = await origin.loop.create_connection(
+            lambda: UpstreamConnection(origin), origin.host, origin.port
+        )
+        there, _ = listener.accept()
+        assert connection.quiet(1.0)
+        there.close()
+        assert connection._transport is not None
+        select.select([connection._transport.get_extra_info("socket").fileno()], [], [], 5)
+        assert connection.open
+        assert not connection.quiet(1.0)
+        origin.close()
 
 
 @requirement("GW-11")

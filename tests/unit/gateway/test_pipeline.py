@@ -89,6 +89,23 @@ async def test_a_change_between_record_and_effect_stops_the_action(
     assert world.ledger.ended[-1] == ("failed", "state_changed")
 
 
+@requirement("APP-10", "GW-1")
+async def test_a_state_that_grew_old_while_the_record_was_written_stops_the_action(
+    world: World,
+) -> None:
+    await world.ask(world.tool())
+    calls = len(world.upstream.calls)
+    world.ledger.hold = True
+    asking = asyncio.ensure_future(world.ask(world.tool()))
+    await until(lambda: bool(world.ledger.held))
+    world.state.fresh = False
+    world.ledger.release()
+    answer = await asking
+    assert answer.json["result"]["structuredContent"]["denied"]["reason"] == "state_stale"
+    assert len(world.upstream.calls) == calls
+    assert world.ledger.ended[-1] == ("failed", "state_stale")
+
+
 @requirement("GW-1")
 async def test_a_suspension_while_the_server_is_still_being_opened_stops_the_action(
     world: World,

