@@ -192,6 +192,25 @@ class PostgresLedgerReader:
         )  # fmt: skip
         return SubjectKey(*found[0]) if found else None
 
+    def last_checkpoint(self) -> tuple[int, bytes] | None:
+        found = self._query(
+            "SELECT size, note FROM ledger_checkpoints WHERE origin = %s ORDER BY size DESC LIMIT 1",
+            self.origin,
+        )
+        return (found[0][0], found[0][1]) if found else None
+
+    def open_state(self) -> OpenState | None:
+        found = self._query(
+            "SELECT size, packed FROM ledger_open_state WHERE origin = %s", self.origin
+        )
+        return OpenState(*found[0]) if found else None
+
+    def subject_keys(self) -> Iterator[SubjectKey]:
+        for found in self._query(
+            "SELECT id, subject, wrapped FROM ledger_keys WHERE origin = %s ORDER BY n", self.origin
+        ):
+            yield SubjectKey(*found)
+
     def published(self) -> bytes | None:
         path = self._checkpoint
         with _translated():
@@ -328,19 +347,6 @@ class PostgresLedgerStore(PostgresLedgerReader):
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(path)
-
-    def last_checkpoint(self) -> tuple[int, bytes] | None:
-        found = self._query(
-            "SELECT size, note FROM ledger_checkpoints WHERE origin = %s ORDER BY size DESC LIMIT 1",
-            self.origin,
-        )
-        return (found[0][0], found[0][1]) if found else None
-
-    def open_state(self) -> OpenState | None:
-        found = self._query(
-            "SELECT size, packed FROM ledger_open_state WHERE origin = %s", self.origin
-        )
-        return OpenState(*found[0]) if found else None
 
     def key_of(self, subject: str) -> SubjectKey | None:
         found = self._query(

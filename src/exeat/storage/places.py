@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from exeat.evidence.store import LedgerReader
+from exeat.evidence.store import StoredLedger
 from exeat.storage.ledger import SqliteLedgerReader
 
 
@@ -17,13 +17,14 @@ class LedgerPlace:
     url: str = ""
     origin: str = ""
 
-    def reader(self) -> LedgerReader:
+    def reader(self) -> StoredLedger:
         """Raises StoreFailed, LedgerBroken."""
         if self.path is not None:
             return SqliteLedgerReader(self.path)
         from exeat.storage.ledger_postgres import PostgresLedgerReader
 
-        return PostgresLedgerReader(self.url, self.origin)
+        beside = checkpoint_path(self.home, self.name) if self.home is not None else None
+        return PostgresLedgerReader(self.url, self.origin, beside)
 
     @property
     def shown(self) -> str:

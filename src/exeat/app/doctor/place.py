@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from exeat.app.doctor.check import Finding, Patient, ok, problem, skipped, warn
+from exeat.app.doctor.program import limit_of
 from exeat.app.lock import holder
 from exeat.app.settings import Settings
 from exeat.evidence.quota import LedgerLimits
@@ -235,30 +236,17 @@ def flush_finding(median_s: float) -> Finding:
 
 def descriptors(patient: Patient) -> Iterator[Finding]:
     """Of the running gateway if there is one, else of this shell."""
-    limit = _limit_of(patient.pid)
+    limit, whose = limit_of(patient.pid, "Max open files", resource.RLIMIT_NOFILE)
     needed = patient.settings.connections_max + DESCRIPTORS_SPARE
-    whose = f"the gateway (pid {patient.pid})" if patient.pid else "a gateway started from here"
     says = f"{whose} may open {limit} files; connections_max {patient.settings.connections_max}"
     if limit != resource.RLIM_INFINITY and limit < needed:
         yield warn(
             "descriptors",
-            f"Too few: {says} needs {needed}.",
+            f"{says} needs {needed}.",
             f"Raise it (`ulimit -n {needed}`, LimitNOFILE= in systemd), or lower connections_max.",
         )
     else:
-        yield ok("descriptors", f"Enough: {says}.")
-
-
-def _limit_of(pid: int | None) -> int:
-    if pid is not None:
-        try:
-            for line in Path(f"/proc/{pid}/limits").read_text(encoding="ascii").splitlines():
-                if line.startswith("Max open files"):
-                    soft = line.split()[3]
-                    return resource.RLIM_INFINITY if soft == "unlimited" else int(soft)
-        except (OSError, ValueError):
-            pass  # it ended, or belongs to somebody else: our own limit is the best guess
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        yield ok("descriptors", f"{says} is covered.")
 
 
 def lock(patient: Patient) -> Iterator[Finding]:
