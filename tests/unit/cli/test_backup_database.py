@@ -1,5 +1,8 @@
 """Backup where state and record are in PostgreSQL: the file, the dump, and both put back."""
 
+import hashlib
+import io
+import json
 import os
 import shlex
 import subprocess
@@ -128,6 +131,7 @@ def test_the_manifest_is_checked_with_the_key_that_is_named(
     home, archive = tmp_path / "home", tmp_path / "b.tar"
     (home / "ledger").mkdir(parents=True)
     signer = Signer("exeat/gw1", b"k" * 32)
+    (home / "exeat.toml").write_text("")
     (home / "ledger" / "gw1.checkpoint").write_bytes(
         signer.sign("exeat/gw1\n3\n" + "A" * 43 + "=\n")
     )
@@ -142,9 +146,26 @@ def test_the_manifest_is_checked_with_the_key_that_is_named(
     assert code == 0 and "nobody checked that gw1 signed" in err
     code, _, err = run("restore", archive, "--home", tmp_path / "b", "--key", signer.verifier)
     assert code == 0 and "nobody checked" not in err
+    _replace(archive, "exeat.toml", b'host = "0.0.0.0"\n')  # and the manifest with it; not its note
+    code, _, err = run("restore", archive, "--home", tmp_path / "c", "--key", signer.verifier)
+    assert code == 1 and "not the one that was signed" in err and not (tmp_path / "c").exists()
     other = Signer("exeat/gw1", b"o" * 32).verifier
     code, _, err = run("restore", archive, "--home", tmp_path / "c", "--key", other)
     assert code == 1 and not (tmp_path / "c").exists()
+
+
+def _replace(archive: Path, name: str, content: bytes) -> None:
+    with tarfile.open(archive) as tar:
+        files = {m.name: tar.extractfile(m).read() for m in tar.getmembers()}  # type: ignore[union-attr]
+    manifest = json.loads(files["manifest.json"])
+    entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    manifest["files"][name] = entry
+    files |= {name: content, "manifest.json": json.dumps(manifest).encode()}
+    with tarfile.open(archive, "w") as tar:
+        for each, data in files.items():
+            info = tarfile.TarInfo(each)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
 
 
 @requirement("EVD-4")
