@@ -360,6 +360,18 @@ class PostgresLedgerStore(PostgresLedgerReader):
         return ROOM_BYTES
 
 
+def commit_times(url: str, times: int) -> list[float]:
+    """Seconds that durable commits take.  Each writes a message into the server's log of changes that
+    nobody reads, and no table.  Raises StoreFailed."""
+    took = []
+    with _translated(), connect(url) as db:
+        for _ in range(times):
+            began = time.perf_counter()
+            db.execute("SELECT pg_logical_emit_message(true, 'exeat', 'doctor')")
+            took.append(time.perf_counter() - began)
+    return took
+
+
 def origins(url: str) -> list[str]:
     """The logs in a database.  Raises StoreFailed."""
     with _translated(), connect(url) as db:
@@ -369,4 +381,11 @@ def origins(url: str) -> list[str]:
         return [row[0] for row in db.execute("SELECT origin FROM ledger_writers ORDER BY origin")]
 
 
-__all__ = ["LedgerBroken", "PostgresLedgerReader", "PostgresLedgerStore", "origins", "plain"]
+__all__ = [
+    "LedgerBroken",
+    "PostgresLedgerReader",
+    "PostgresLedgerStore",
+    "commit_times",
+    "origins",
+    "plain",
+]

@@ -14,7 +14,7 @@ from gateways import Gateway, Wire, running
 from homes import Home
 from requirements import requirement
 
-from exeat.app.doctor import program, reach, record
+from exeat.app.doctor import place, program, reach, record
 from exeat.app.doctor.check import Finding, Patient, Status
 from exeat.app.doctor.examine import examine
 from exeat.app.settings import Settings, load_settings
@@ -149,6 +149,15 @@ def test_how_long_a_certificate_lasts() -> None:
         assert reach.certificate_finding(*span, nanos).status is status, (begins, ends)
 
 
+@requirement("EVD-4")
+def test_no_driver_for_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "exeat.storage.ledger_postgres", None)
+    patient = Patient(tmp_path, Settings(database_url="postgresql://u@h/d"), {})
+    for check in (record.ledger, place.flush):
+        found = next(iter(check(patient)))
+        assert found.status is Status.PROBLEM and "exeat[postgres]" in found.remedy
+
+
 @pytest.fixture(scope="module")
 def database() -> Iterator[Database]:
     found = binaries()
@@ -178,6 +187,8 @@ def test_a_record_in_the_database_that_was_altered(database: Database, tmp_path:
     found = look(home.path)
     assert [each for each in found.values() if each.status is Status.PROBLEM] == []
     assert "signed up to" in found["ledger:gw1"].says
+    assert "to the database takes" in found["flush"].says  # not this machine's disk
+    assert found["disk"].status is found["filesystem"].status is Status.SKIPPED
     assert found["keys.signing:gw1"].status is found["keys.master:gw1"].status is Status.OK
     last = "(SELECT max(first) FROM ledger_batches)"
     with psycopg.connect(database.url, autocommit=True) as db:
@@ -191,3 +202,5 @@ def test_a_record_in_the_database_that_was_altered(database: Database, tmp_path:
     database.cut()
     patient = Patient(home.path, load_settings(home.path), {})
     assert next(record.ledger(patient)).status is Status.PROBLEM
+    found_ = next(place.flush(patient))
+    assert found_.status is Status.PROBLEM and "cannot be reached" in found_.says

@@ -55,7 +55,7 @@ def restore(
         restored = Restored(found)
         known = [_check_ledger(restored, stage, each, key, held) for each in found.ledgers]
         verifiers = {each.name: each for each in known if each is not None}
-        verifiers |= _confirm(restored, stage, packed, notes, key)
+        verifiers |= _confirm(restored, packed, notes, key)
         _all_used(verifiers, key, held)
         for instance, verifier in zip(found.ledgers, known, strict=True):
             note = notes.get(manifests.note_name(instance))
@@ -177,7 +177,6 @@ def _check_ledger(
 
 def _confirm(
     restored: Restored,
-    stage: Path,
     packed: bytes,
     notes: dict[str, bytes],
     key: Verifier | None,
@@ -190,7 +189,6 @@ def _confirm(
             restored.unconfirmed.append(instance)
             continue
         manifests.check_signature(packed, note, key)
-        open_checkpoint((stage / "ledger" / f"{instance}.checkpoint").read_bytes(), key)
         confirmed[key.name] = key
     return confirmed
 

@@ -28,8 +28,10 @@ def ledger(patient: Patient) -> Iterator[Finding]:
     the database, of which only our own is signed with a key of this home."""
     try:
         found = places(patient.home, patient.settings.database_url)
-    except StoreFailed as error:
-        yield problem("ledger", f"The ledgers in the database: {error}.", _DATABASE)
+    except (ExeatError, StoreFailed) as error:
+        remedy = getattr(error, "remedy", "") or _DATABASE
+        why = str(error).rstrip(".")
+        yield problem("ledger", f"The ledgers in the database cannot be read: {why}.", remedy)
         return
     if not found:
         yield skipped("ledger", "There is no ledger yet.", "The first `exeat up` begins one.")
