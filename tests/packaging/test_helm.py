@@ -1,6 +1,5 @@
 """The chart, rendered by Helm itself and validated against the schemas of Kubernetes."""
 
-import json
 import os
 import shutil
 import stat
@@ -10,39 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from charts import CHART, POSTGRESQL, Refused, pod, render
 from requirements import requirement
 
 from exeat.app.settings import Settings, load_settings
 from exeat.evidence.keys import create_master, load_master
-
-ROOT = Path(__file__).parents[2]
-CHART = ROOT / "packaging" / "helm" / "exeat"
-PYTHON = ROOT / ".tools" / "packaging" / "bin" / "python"
-POSTGRESQL = {
-    "mode": "postgresql",
-    "postgresql": {"existingSecret": "db"},
-    "keys": {"existingSecret": "exeat-keys"},
-}
-
-
-class Refused(Exception):
-    pass
-
-
-def render(values: dict[str, Any], chart: Path = CHART) -> dict[str, dict[str, Any]]:
-    """Kind → object; there is at most one of a kind."""
-    if not PYTHON.exists():
-        pytest.skip("the packaging tools are not installed: make packaging")
-    script = Path(__file__).with_name("render_chart.py")
-    done = subprocess.run(
-        [PYTHON, "-W", "ignore", script, chart, json.dumps(values)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise Refused(done.stderr)
-    objects = json.loads(done.stdout)["objects"]
-    assert len({each["kind"] for each in objects}) == len(objects)
-    return {each["kind"]: each for each in objects}
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +25,6 @@ def sqlite() -> dict[str, dict[str, Any]]:
 def postgresql() -> dict[str, dict[str, Any]]:
     peer = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": 5432}]}]
     return render({**POSTGRESQL, "serverSecrets": ["bank"], "networkPolicy": {"egress": peer}})
-
-
-def pod(workload: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = workload["spec"]["template"]["spec"]
-    return found
 
 
 def containers(objects: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
