@@ -1,7 +1,8 @@
 """Probing a server's era, the legacy handshake, and fetching whole lists (GW-4).
 
 Modern first: a ``server/discover`` that answers with a modern version, or a refusal that only a
-modern server gives, is modern; anything else is met with ``initialize``.
+modern server gives, is modern; anything else is met with ``initialize``.  A server on stdio that is
+silent may only be starting: its ``initialize`` is sent beside the probe, whose answer still counts.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from exeat.gateway.http_call import HttpCall
 from exeat.gateway.inbound import HEADER_MISMATCH, UNSUPPORTED_VERSION
 from exeat.gateway.link import Handle, Link, Outbound
 from exeat.gateway.link_http import Collector, LegacyHttpLink
+from exeat.gateway.link_stdio import StdioLink
 from exeat.gateway.methods import LEGACY_LATEST, LEGACY_VERSIONS, MODERN_VERSIONS, Era
 from exeat.gateway.origin import CLOSED
 from exeat.gateway.outbound import CLIENT_INFO, own_request
@@ -79,6 +81,9 @@ async def _twice(
         except TimeoutError:
             handle.cancel()
             raise UpstreamFailed(f"did not answer {method} within {seconds:g} s") from None
+        except asyncio.CancelledError:
+            handle.cancel()
+            raise
         if kind != "failed" or data != CLOSED.encode() or attempt:
             break
     return kind, data
@@ -95,12 +100,14 @@ def read_object(data: bytes, what: str) -> dict[str, Any]:
     return value
 
 
-async def discover(link: Link, loop: asyncio.AbstractEventLoop) -> dict[str, Any] | None:
-    """What a modern server says of itself; None if the server is legacy.  Raises UpstreamFailed if
-    it cannot be reached at all."""
+async def discover(
+    link: Link, loop: asyncio.AbstractEventLoop, starting_s: float = 0.0
+) -> dict[str, Any] | None:
+    """What a modern server says of itself; None if the server is legacy.  ``starting_s``: how much
+    longer it may be silent.  Raises UpstreamFailed if it cannot be reached at all."""
     probe = own_request(Era.MODERN, "exeat-probe", "server/discover", {})
     try:
-        about = await ask(link, loop, probe, PROBE_MAX_S)
+        about = await ask(link, loop, probe, PROBE_MAX_S + starting_s)
     except UpstreamError as refusal:
         if refusal.error.get("code") in (UNSUPPORTED_VERSION, HEADER_MISMATCH):
             data = refusal.error.get("data")
@@ -156,6 +163,36 @@ async def initialize(
         link.opened(session[0] if session else "", str(chosen))
     link.notify("notifications/initialized", {})
     return about
+
+
+async def greet(
+    link: StdioLink, loop: asyncio.AbstractEventLoop, capabilities: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The handshake with a process just started: the first that succeeds gives the link its era.
+
+    Until PROBE_MAX_S only the probe waits; then both do, for a silent server either ignores the
+    probe (legacy) or has not read it yet.  None if both are refused.  Raises UpstreamFailed.
+    """
+    probe = loop.create_task(discover(link, loop, HANDSHAKE_MAX_S))
+    tasks = [probe]
+    try:
+        await asyncio.wait({probe}, timeout=PROBE_MAX_S)
+        if not probe.done() or probe.result() is None:
+            tasks.append(loop.create_task(initialize(link, loop, capabilities, None, "")))
+        waiting = set(tasks)
+        while waiting:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in [each for each in tasks if each in waiting and each.done()]:
+                waiting.remove(task)
+                about = task.result()
+                if about is not None:
+                    link.era = Era.MODERN if task is probe else Era.LEGACY
+                    return about
+        return None
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def fetch_all(

@@ -18,12 +18,11 @@ from weakref import WeakKeyDictionary
 from exeat.core.errors import UpstreamFailed
 from exeat.core.facts import ServerSpec, Transport
 from exeat.core.ids import ServerId
-from exeat.gateway.handshake import Opened, discover, fetch_all, initialize
+from exeat.gateway.handshake import Opened, discover, fetch_all, greet, initialize
 from exeat.gateway.isolation import Isolation
 from exeat.gateway.link import Link
 from exeat.gateway.link_http import LegacyHttpLink, ModernHttpLink
 from exeat.gateway.link_stdio import StdioLink
-from exeat.gateway.methods import Era
 from exeat.gateway.origin import Origin
 from exeat.gateway.process import StdioProcess
 from exeat.gateway.restarts import RestartPolicy
@@ -187,9 +186,9 @@ class UpstreamServer:
             made = await self._handshake_http(self.origin, offers, None, "")
             if made is None:
                 raise UpstreamFailed(f"server {self.id} answered neither era's handshake")
+            await self._list(made.link)
         else:
             made = await self._start(slot, principal, offers)
-        await self._list(made.link)
         slot.opened = made
         return made
 
@@ -221,16 +220,23 @@ class UpstreamServer:
         self._notice(
             "upstream.started", {"isolation": isolation.label, "evidence": isolation.evidence}
         )
-        about = await discover(link, self._around.loop)
+        try:
+            return await self._met(link, offers)
+        except BaseException:
+            await process.stop()  # nobody else knows of it
+            raise
+
+    async def _met(self, link: StdioLink, offers: Mapping[str, Any]) -> Opened:
+        """Handshake and list with a process just started.  Raises UpstreamFailed."""
+        about = await greet(link, self._around.loop, offers)
         if about is None:
-            link.era = Era.LEGACY
-            about = await initialize(link, self._around.loop, offers, None, "")
-        if about is None:
-            await process.stop()
             raise UpstreamFailed(
                 f"server {self.id} answered neither era's handshake",
                 remedy="check that its command starts an MCP server on stdio",
             )
+        await self._list(link)
+        if self.closed:
+            raise UpstreamFailed(f"server {self.id} was changed or removed while it started")
         return Opened(link, about)
 
     async def _make_room(self) -> None:
