@@ -8,6 +8,7 @@ READY := .venv/.stamp
 BENCH_ARGS ?=
 INTEROP_ARGS ?=
 FAULTS_ARGS ?=
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 ENGINE ?= $(or $(shell command -v podman),docker)
 
 help: ## show this list
@@ -57,12 +58,14 @@ kills: $(READY) ## kill the gateway 500 times under load and compare with the re
 faults: $(READY) ## hurt the gateway in every way (disk, clock, memory, database), idle and under load
 	@$(BIN)/python scripts/faults.py $(FAULTS_ARGS)
 
-wheel: $(READY) ## build dist/exeat-VERSION-py3-none-any.whl
-	@. scripts/trust.sh && $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
-	@ls dist/*.whl
+wheel: $(READY) ## build dist/exeat-VERSION: sources, and a wheel from them
+	@rm -f dist/exeat-*
+	@. scripts/trust.sh && $(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist
+	@ls dist/exeat-*
 
 image: wheel ## build the container image with podman or docker (ENGINE=)
-	@$(ENGINE) build --file packaging/container/Containerfile --tag exeat:latest .
+	@$(ENGINE) build --file packaging/container/Containerfile --build-arg VERSION=$(VERSION) \
+	  --tag exeat:$(VERSION) --tag exeat:latest .
 
 packaging: $(READY) .tools/packaging/.stamp ## check wheel, unit, Containerfile and Helm chart
 	@$(BIN)/python -m pytest tests/packaging

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from certificates import Authority
 from gateways import Gateway, environ, running
 from homes import Home
 from requirements import requirement
@@ -47,6 +48,9 @@ def test_stages_user_hashes_and_health() -> None:
     words = [word for word, _ in last]
     assert ("USER", "10001:10001") in last and "HEALTHCHECK" in words and "ADD" not in words
     assert words.index("USER") > max(n for n, word in enumerate(words) if word == "RUN")
+    (labels,) = [rest for word, rest in last if word == "LABEL"]
+    for name in ("title", "description", "version", "licenses"):
+        assert f"org.opencontainers.image.{name}=" in labels
     installs = [rest for word, rest in lines if word == "RUN" and "pip install" in rest]
     assert len(installs) == 2
     assert "--require-hashes" in installs[0] and "--only-binary :all:" in installs[0]
@@ -66,10 +70,10 @@ def test_the_health_check_tells_a_gateway_from_none(tmp_path: Path) -> None:
     (check,) = [rest for word, rest in instructions() if word == "HEALTHCHECK"]
     _, *argv = json.loads(check[check.index("[") :])
 
-    def healthy(port: int) -> bool:
+    def healthy(port: int, **more: str) -> bool:
         done = subprocess.run(
             [sys.executable, *argv],
-            env=environ(EXEAT_PORT=str(port)),
+            env=environ(EXEAT_PORT=str(port), **more),
             capture_output=True,
             check=False,
         )
@@ -79,6 +83,10 @@ def test_the_health_check_tells_a_gateway_from_none(tmp_path: Path) -> None:
     with running(Gateway(tmp_path / "home")) as gateway:
         assert healthy(gateway.port)
         assert gateway.stop() == 0
+        assert not healthy(gateway.port)
+    certificate, key = map(str, Authority(tmp_path, "authority").issue("server"))
+    with running(Gateway(tmp_path / "home", tls_certificate=certificate, tls_key=key)) as gateway:
+        assert healthy(gateway.port, EXEAT_TLS_CERTIFICATE=certificate)
         assert not healthy(gateway.port)
 
 

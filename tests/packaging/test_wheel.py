@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from collections.abc import Sequence
@@ -18,7 +19,9 @@ from exeat.app.doctor.reach import ask
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "src")
+SOURCES = (
+    "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "requirements-runtime.lock", "src", "tests",
+)  # fmt: skip
 
 
 def shell(argv: Sequence[object], **more: str) -> str:
@@ -35,8 +38,9 @@ def shell(argv: Sequence[object], **more: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as `make wheel` builds it, from a copy of the sources with two more files of the console."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what `make wheel` builds: sources, and the wheel from them; made from a copy
+    with two more files of the console."""
     source = tmp_path_factory.mktemp("source")
     for name in SOURCES:
         if (ROOT / name).is_dir():
@@ -50,9 +54,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (static / "fonts").mkdir(parents=True, exist_ok=True)
     (static / "probe.css").write_text("body {}\n")
     (static / "fonts" / "probe.woff2").write_bytes(b"\0font")
-    shell([UV, "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable,
+    shell([UV, "build", "--quiet", "--no-build-isolation", "--python", sys.executable,
            "--out-dir", source / "dist", source])  # fmt: skip
-    (made,) = (source / "dist").glob("*.whl")
+    return source / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (made,) = built.glob("*.whl")
     return made
 
 
@@ -85,8 +94,19 @@ def test_the_wheel_holds_all_of_the_package(wheel: Path) -> None:
     }
     assert len(wanted) > 100 and wanted <= names
     assert {"exeat/console/static/probe.css", "exeat/console/static/fonts/probe.woff2"} <= names
+    assert "exeat/console/static/README.txt" in wanted  # the place of the console's files
     assert not [name for name in names if name.startswith(("tests", "bench", "demo"))]
     assert [name for name in names if name.endswith("licenses/LICENSE")]
+
+
+@requirement("REG-1")
+def test_the_sources_hold_what_a_wheel_is_built_from(built: Path) -> None:
+    (made,) = built.glob("*.tar.gz")
+    with tarfile.open(made) as tar:
+        names = {name.split("/", 1)[1] for name in tar.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "requirements-runtime.lock"} <= names
+    assert "src/exeat/console/static/probe.css" in names
+    assert not [name for name in names if name.startswith("tests")]
 
 
 @requirement("REG-1")
@@ -108,6 +128,11 @@ def test_help_init_up_and_healthz(installed: Path, tmp_path: Path) -> None:
         port = int(up.line.split(":")[-1].split("/")[0])
         assert ask("127.0.0.1", port) == ("ok", "ready")  # /healthz, /readyz
         assert up.stop() == 0
+    asset = "importlib.resources.files('exeat.console').joinpath('static/fonts/probe.woff2')"
+    said = shell(
+        [installed / "python", "-c", f"import importlib.resources; print({asset}.read_bytes())"]
+    )
+    assert said.strip() == r"b'\x00font'"
     where = shell([installed / "python", "-c", "import exeat; print(exeat.__file__)"])
     assert str(installed.parent) in where  # the wheel's, not the sources'
     assert "0 problems" in shell([program, "doctor", "--home", home], EXEAT_PORT="0")

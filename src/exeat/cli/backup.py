@@ -10,23 +10,26 @@ from exeat.core.errors import Invalid
 
 
 def backup(
-    target: Annotated[Path, typer.Argument(help="The file to write, e.g. exeat-monday.tar.")],
+    target: Annotated[Path, typer.Argument(help="The file to write, or a folder for it.")],
     with_keys: Annotated[
         bool, typer.Option("--with-keys", help="Also the private keys: treat the file as a key.")
     ] = False,
     home: HomeOption = None,
 ) -> None:
     """Write state and ledger into one file; the gateway may go on running."""
+    from exeat.app.backup.dump import dump_command
     from exeat.app.backup.make import backup as make
     from exeat.app.home import home_path
 
     where = home_path(home)
-    made = make(where, target.absolute(), with_keys=with_keys, database_url=database_url(where))
+    url = database_url(where)
+    made = make(where, target.absolute(), with_keys=with_keys, database_url=url)
     for name, ledger in made.manifest.ledgers.items():
         say(f"ledger {name}: {ledger.entries} entries, verified")
-    say(f"{len(made.manifest.files)} files in {target}, mode 0600.")
-    if made.manifest.state == "postgresql":
-        _note("state and record are in PostgreSQL and not in this file; use pg_dump for them")
+    say(f"{len(made.manifest.files)} files in {made.path}, mode 0600.")
+    if url is not None:
+        _note("state and record are in PostgreSQL and not in this file.  Now, after it, run")
+        say(f"  {dump_command(url, made.path)}")
     if made.unsigned:
         _note(f"not signed for {', '.join(made.unsigned)}: the signing key is not here")
     if made.left_out:
@@ -37,7 +40,9 @@ def backup(
         )
     else:
         _note(f"no keys are in it; keep {where / 'keys'} apart, sealed values need master.key")
-    next_step(f"exeat restore {target} --home NEW   (try it; a backup is proved by restoring it)")
+    next_step(
+        f"exeat restore {made.path} --home NEW   (try it; a backup is proved by restoring it)"
+    )
 
 
 def restore(
@@ -76,11 +81,16 @@ def restore(
     if not done.manifest.keys:
         _note(f"put the private keys back into {where / 'keys'} before you start (mode 0600)")
     if done.manifest.state == "postgresql":
-        _note("state and record are not in this backup: restore the PostgreSQL database too")
-    _how_to_go_on(done.manifest.ledgers, done.newer, where)
+        _note(
+            "state and record are not in this backup: put the database back, too "
+            "(pg_restore --no-owner --dbname=ADDRESS FILE.dump), and set EXEAT_DATABASE_URL"
+        )
+    for name in done.unconfirmed:
+        _note(f"nobody checked that {name} signed this file: its log is not in it; name its --key")
+    _how_to_go_on(bool(done.manifest.ledgers or done.unconfirmed), done.newer, where)
 
 
-def _how_to_go_on(ledgers: object, newer: dict[str, int], where: Path) -> None:
+def _how_to_go_on(written: bool, newer: dict[str, int], where: Path) -> None:
     for name, size in newer.items():
         _note(
             f"{name} signed a checkpoint of {size} entries after this backup: it must not go on "
@@ -88,7 +98,7 @@ def _how_to_go_on(ledgers: object, newer: dict[str, int], where: Path) -> None:
         )
     if newer:
         next_step(f"exeat up --home {where}   with a new name: EXEAT_INSTANCE=gw2 (any unused one)")
-    elif ledgers:
+    elif written:
         next_step(
             f"exeat up --home {where}   If the old gateway went on after this backup, take a new "
             "name: EXEAT_INSTANCE=gw2"

@@ -111,6 +111,12 @@ class Recoverable(Protocol):
     def open_state(self) -> OpenState | None: ...
 
 
+class StoredLedger(LedgerReader, Recoverable, Protocol):
+    """All of a ledger that lies somewhere, for those who examine it."""
+
+    def subject_keys(self) -> Iterator[SubjectKey]: ...
+
+
 class LedgerStore(LedgerReader, Protocol):
     """One writer.  Every method raises StoreFailed for what the disk or database refuses; after
     that the caller closes and opens again, and trusts only what it then reads."""

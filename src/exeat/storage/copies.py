@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exeat.core.errors import StateUnavailable
-from exeat.evidence.store import OpenState, Row
+from exeat.evidence.store import OpenState, Row, StoredLedger
 from exeat.storage.engine import DATABASE_NAME, SQLITE_BUSY_MAX_MS
 from exeat.storage.ledger import (
     INSERT_ROW,
@@ -23,7 +23,7 @@ class LedgerMoment:
     """A ledger as of now, while its writer goes on: checkpoints and open decisions are read first,
     so every entry that they speak of is among the rows, which only grow."""
 
-    def __init__(self, reader: SqliteLedgerReader) -> None:
+    def __init__(self, reader: StoredLedger) -> None:
         self._open_state = reader.open_state()
         self._last, self._published = reader.last_checkpoint(), reader.published()
         self._reader = reader

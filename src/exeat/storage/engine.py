@@ -74,10 +74,14 @@ def sqlite_engine(home: Path) -> sa.Engine:
 
 
 def sqlite_reader(home: Path) -> sa.Engine:
-    """``home/state.db`` as it is: nothing is made, changed or migrated."""
-    address = (home / DATABASE_NAME).absolute().as_uri()
+    """``home/state.db`` as it is: nothing is made, changed or migrated; no file beside it either, while
+    nobody has it open."""
+    path = home / DATABASE_NAME
+    query = {"mode": "ro", "uri": "true"}
+    if not path.with_name(path.name + "-wal").exists():
+        query["immutable"] = "1"
     engine = sa.create_engine(
-        sa.URL.create("sqlite", database=address, query={"mode": "ro", "uri": "true"}),
+        sa.URL.create("sqlite", database=path.absolute().as_uri(), query=query),
         poolclass=sa.pool.NullPool,
     )
 

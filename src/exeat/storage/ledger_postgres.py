@@ -139,6 +139,25 @@ class PostgresLedgerReader:
         )  # fmt: skip
         return SubjectKey(*found[0]) if found else None
 
+    def last_checkpoint(self) -> tuple[int, bytes] | None:
+        found = self._query(
+            "SELECT size, note FROM ledger_checkpoints WHERE origin = %s ORDER BY size DESC LIMIT 1",
+            self.origin,
+        )
+        return (found[0][0], found[0][1]) if found else None
+
+    def open_state(self) -> OpenState | None:
+        found = self._query(
+            "SELECT size, packed FROM ledger_open_state WHERE origin = %s", self.origin
+        )
+        return OpenState(*found[0]) if found else None
+
+    def subject_keys(self) -> Iterator[SubjectKey]:
+        for found in self._query(
+            "SELECT id, subject, wrapped FROM ledger_keys WHERE origin = %s ORDER BY n", self.origin
+        ):
+            yield SubjectKey(*found)
+
     def published(self) -> bytes | None:
         path = self._checkpoint
         with _translated():
@@ -275,19 +294,6 @@ class PostgresLedgerStore(PostgresLedgerReader):
                 os.fsync(file.fileno())
             new.replace(path)
 
-    def last_checkpoint(self) -> tuple[int, bytes] | None:
-        found = self._query(
-            "SELECT size, note FROM ledger_checkpoints WHERE origin = %s ORDER BY size DESC LIMIT 1",
-            self.origin,
-        )
-        return (found[0][0], found[0][1]) if found else None
-
-    def open_state(self) -> OpenState | None:
-        found = self._query(
-            "SELECT size, packed FROM ledger_open_state WHERE origin = %s", self.origin
-        )
-        return OpenState(*found[0]) if found else None
-
     def key_of(self, subject: str) -> SubjectKey | None:
         found = self._query(
             "SELECT id, subject, wrapped FROM ledger_keys WHERE origin = %s AND subject = %s"
@@ -300,6 +306,18 @@ class PostgresLedgerStore(PostgresLedgerReader):
         return ROOM_BYTES
 
 
+def commit_times(url: str, times: int) -> list[float]:
+    """Seconds that durable commits take.  Each writes a message into the server's log of changes that
+    nobody reads, and no table.  Raises StoreFailed."""
+    took = []
+    with _translated(), connect(url) as db:
+        for _ in range(times):
+            began = time.perf_counter()
+            db.execute("SELECT pg_logical_emit_message(true, 'exeat', 'doctor')")
+            took.append(time.perf_counter() - began)
+    return took
+
+
 def origins(url: str) -> list[str]:
     """The logs in a database.  Raises StoreFailed."""
     with _translated(), connect(url) as db:
@@ -309,4 +327,11 @@ def origins(url: str) -> list[str]:
         return [row[0] for row in db.execute("SELECT origin FROM ledger_writers ORDER BY origin")]
 
 
-__all__ = ["LedgerBroken", "PostgresLedgerReader", "PostgresLedgerStore", "origins", "plain"]
+__all__ = [
+    "LedgerBroken",
+    "PostgresLedgerReader",
+    "PostgresLedgerStore",
+    "commit_times",
+    "origins",
+    "plain",
+]

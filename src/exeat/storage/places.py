@@ -1,9 +1,12 @@
 """Where the ledgers of a deployment lie: files in a home, or logs in its database."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from exeat.evidence.store import LedgerReader
+from exeat.core.errors import StateUnavailable
+from exeat.evidence.store import StoredLedger
 from exeat.storage.ledger import SqliteLedgerReader
 
 
@@ -17,13 +20,14 @@ class LedgerPlace:
     url: str = ""
     origin: str = ""
 
-    def reader(self) -> LedgerReader:
+    def reader(self) -> StoredLedger:
         """Raises StoreFailed, LedgerBroken."""
         if self.path is not None:
             return SqliteLedgerReader(self.path)
-        from exeat.storage.ledger_postgres import PostgresLedgerReader
-
-        return PostgresLedgerReader(self.url, self.origin)
+        with _driver():
+            from exeat.storage.ledger_postgres import PostgresLedgerReader
+        beside = checkpoint_path(self.home, self.name) if self.home is not None else None
+        return PostgresLedgerReader(self.url, self.origin, beside)
 
     @property
     def shown(self) -> str:
@@ -45,16 +49,35 @@ def checkpoint_path(home: Path, instance: str) -> Path:
     return home / "ledger" / f"{instance}.checkpoint"
 
 
+def commit_times(url: str, times: int) -> list[float]:
+    """Seconds that durable commits in the database take.  Raises StoreFailed, StateUnavailable."""
+    with _driver():
+        from exeat.storage.ledger_postgres import commit_times as measured
+    return measured(url, times)
+
+
+@contextmanager
+def _driver() -> Iterator[None]:
+    """The driver is an extra, and only imported where a database is set."""
+    try:
+        yield
+    except ModuleNotFoundError:
+        raise StateUnavailable(
+            "The PostgreSQL driver is not installed.", remedy="Install `exeat[postgres]`."
+        ) from None
+
+
 def file_place(path: Path) -> LedgerPlace:
     return LedgerPlace(path.stem, path.parent.parent, path)
 
 
 def places(home: Path, url: str | None) -> list[LedgerPlace]:
-    """Every log of a home.  Raises StoreFailed if the database cannot be read."""
+    """Every log of a home.  Raises StoreFailed, StateUnavailable if the database cannot be
+    read."""
     found = [file_place(path) for path in sorted((home / "ledger").glob("*.db"))]
     if url is not None:
-        from exeat.storage.ledger_postgres import origins
-
+        with _driver():
+            from exeat.storage.ledger_postgres import origins
         found += [
             LedgerPlace(origin.rpartition("/")[2], home, url=url, origin=origin)
             for origin in origins(url)

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import shutil
 import sys
 import tarfile
@@ -16,7 +15,6 @@ from gateways import Gateway, Wire, decisions, entries, ledger_path, running, te
 from homes import Home
 from requirements import requirement
 
-from exeat.cli import main as command_line
 from exeat.evidence.keys import load_signer
 from exeat.evidence.note import Signer
 from exeat.storage.copies import copy_ledger
@@ -24,26 +22,6 @@ from exeat.storage.ledger import SqliteLedgerReader
 
 TESTS = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    for name in list(os.environ):
-        if name.startswith("EXEAT_"):
-            monkeypatch.delenv(name)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["exeat", *map(str, arguments)])
-        code = 0
-        try:
-            command_line.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.err
-        return code, shown.out, shown.err
-
-    return call
 
 
 @pytest.fixture
@@ -325,6 +303,17 @@ def test_a_checkpoint_that_is_newer_asks_for_a_new_name(
     other = str(Signer("exeat/other", b"q" * 32).verifier)
     code, _, err = run("restore", archive, "--home", tmp_path / "e", "--key", other)
     assert code == 1 and "holds no ledger of exeat/other" in err
+
+
+@requirement("EVD-4")
+def test_into_a_folder(stopped: Home, run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    code, out, err = run("backup", folder, "--home", stopped.path)
+    (made,) = folder.iterdir()
+    assert code == 0 and str(made) in out and f"restore {made}" in err
+    assert made.name.startswith("exeat-2") and made.suffix == ".tar"
+    assert run("restore", made, "--home", tmp_path / "new")[0] == 0
 
 
 @requirement("EVD-4")

@@ -44,24 +44,93 @@ image: {{ include "exeat.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 {{- end -}}
 
+{{/* A JSON string, number, boolean or list of strings is the same in TOML. */}}
+{{- define "exeat.toml" -}}
+host = "0.0.0.0"
+port = 8717
+{{- $name := include "exeat.name" . }}
+{{- $hosts := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace) }}
+allowed_hosts = {{ concat $hosts .Values.allowedHosts | toJson }}
+{{- if .Values.tls.existingSecret }}
+tls_certificate = "/run/exeat-tls/tls.crt"
+tls_key = "/run/exeat-tls/tls.key"
+{{- end }}
+{{- range $key, $value := .Values.settings }}
+{{ $key }} = {{ $value | toJson }}
+{{- end }}
+{{- end -}}
+
 {{/* The home is a folder in the volume, so that it is 0700 and `exeat restore` finds it empty. */}}
 {{- define "exeat.env" -}}
 - {name: EXEAT_HOME, value: /var/lib/exeat/home}
-- {name: EXEAT_HOST, value: "0.0.0.0"}
-- {name: EXEAT_PORT, value: "8717"}
-{{- $name := include "exeat.name" . }}
-{{- $hosts := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace) }}
-- name: EXEAT_ALLOWED_HOSTS
-  value: {{ concat $hosts .Values.allowedHosts | toJson | quote }}
 {{- if eq .Values.mode "postgresql" }}
 - name: EXEAT_INSTANCE
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 {{ include "exeat.databaseEnv" . }}
 {{- end }}
-{{- range $key, $value := .Values.settings }}
-- name: EXEAT_{{ upper $key }}
-  value: {{ $value | toString | quote }}
+{{- end -}}
+
+{{/* Makes the home, then puts settings and keys into it, readable by the gateway alone. */}}
+{{- define "exeat.initContainer" -}}
+name: init
+{{ include "exeat.image.lines" . }}
+command:
+  - sh
+  - -ceu
+  - |
+    umask 077
+    {{- if eq .Values.mode "sqlite" }}
+    test -e "$EXEAT_HOME/operator" || exeat init --me "$FIRST_PERSON"
+    {{- end }}
+    mkdir -p "$EXEAT_HOME/keys"
+    put() { for each in "$1"/*; do cat "$each" > "$2/${each##*/}"; done; }  # not cp: it keeps 0440
+    put /run/exeat-config "$EXEAT_HOME"
+    {{- if .Values.keys.existingSecret }}
+    put /run/exeat-keys "$EXEAT_HOME/keys"
+    {{- end }}
+securityContext:
+  {{- include "exeat.containerSecurity" . | nindent 2 }}
+env:
+  - {name: EXEAT_HOME, value: /var/lib/exeat/home}
+  - {name: FIRST_PERSON, value: {{ .Values.firstPerson | quote }}}
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+volumeMounts:
+  - {name: home, mountPath: /var/lib/exeat}
+  - {name: tmp, mountPath: /tmp}
+  - {name: config, mountPath: /run/exeat-config, readOnly: true}
+  {{- if .Values.keys.existingSecret }}
+  - {name: keys, mountPath: /run/exeat-keys, readOnly: true}
+  {{- end }}
+{{- end -}}
+
+{{- define "exeat.volumes" -}}
+- name: tmp
+  emptyDir: {sizeLimit: 256Mi}
+- name: config
+  configMap: {name: {{ include "exeat.name" . }}}
+{{- with .Values.keys.existingSecret }}
+- name: keys
+  secret: {secretName: {{ . | quote }}, defaultMode: 0440}
 {{- end }}
+{{- with .Values.tls.existingSecret }}
+- name: tls
+  secret: {secretName: {{ . | quote }}, defaultMode: 0440}
+{{- end }}
+{{- end -}}
+
+{{/* A change of settings starts new pods. */}}
+{{- define "exeat.podAnnotations" -}}
+exeat/settings: {{ include "exeat.toml" . | sha256sum }}
+{{- with .Values.podAnnotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "exeat.probe" -}}
+port: mcp
+scheme: {{ if .Values.tls.existingSecret }}HTTPS{{ else }}HTTP{{ end }}
+httpHeaders: [{name: Host, value: localhost}]
 {{- end -}}
 
 {{- define "exeat.databaseEnv" -}}
@@ -88,15 +157,21 @@ envFrom:
 {{- end }}
 # The Host header must be one that the gateway serves.
 startupProbe:
-  httpGet: {path: /healthz, port: mcp, httpHeaders: [{name: Host, value: localhost}]}
+  httpGet:
+    path: /healthz
+    {{- include "exeat.probe" . | nindent 4 }}
   periodSeconds: 2
   failureThreshold: 60
 livenessProbe:
-  httpGet: {path: /healthz, port: mcp, httpHeaders: [{name: Host, value: localhost}]}
+  httpGet:
+    path: /healthz
+    {{- include "exeat.probe" . | nindent 4 }}
   periodSeconds: 10
   timeoutSeconds: 3
 readinessProbe:
-  httpGet: {path: /readyz, port: mcp, httpHeaders: [{name: Host, value: localhost}]}
+  httpGet:
+    path: /readyz
+    {{- include "exeat.probe" . | nindent 4 }}
   periodSeconds: 5
   timeoutSeconds: 3
 resources:
@@ -104,6 +179,9 @@ resources:
 volumeMounts:
   - {name: home, mountPath: /var/lib/exeat}
   - {name: tmp, mountPath: /tmp}
+  {{- if .Values.tls.existingSecret }}
+  - {name: tls, mountPath: /run/exeat-tls, readOnly: true}
+  {{- end }}
 {{- end -}}
 
 {{- define "exeat.podCommon" -}}

@@ -26,17 +26,23 @@ _KNOWN: Final = {"state.db", "state.db-wal", "state.db-shm", "ledger", "keys", *
 
 @dataclass(slots=True)
 class Made:
+    """``unsigned``: the instances whose key was not there to sign with."""
+
     manifest: Manifest
+    path: Path
     unsigned: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
 def backup(home: Path, target: Path, *, with_keys: bool, database_url: str | None) -> Made:
-    """Write ``target``, mode 0600; it appears whole or not at all.
+    """Write ``target``, or a file named by the time into the folder ``target``; mode 0600; it
+    appears whole or not at all.
 
     The state is copied before the ledger: a change between the two is in the ledger twice at most,
     never lost.  Raises ExeatError, StoreFailed.
     """
+    if target.is_dir():
+        target = target / time.strftime("exeat-%Y%m%dT%H%M%SZ.tar", time.gmtime())
     if target.exists():
         raise Conflict(f"{target} exists already.", remedy="Name a new file.")
     if not (home / "state.db").is_file() and database_url is None:
@@ -50,11 +56,12 @@ def backup(home: Path, target: Path, *, with_keys: bool, database_url: str | Non
         ledgers = dict(_ledgers(home, stage))
         _copy_plain(home, stage, with_keys=with_keys)
         files = {name: manifests.entry_of(stage / name) for name in _names(stage)}
-        made = Made(_manifest(files, ledgers, with_keys=with_keys, url=database_url))
+        manifest = _manifest(files, ledgers, with_keys=with_keys, url=database_url)
+        made = Made(manifest, target)
         made.left_out = sorted(_left_out(home))
         packed = manifests.encode(made.manifest)
         (stage / MANIFEST).write_bytes(packed)
-        for instance in ledgers:
+        for instance in dict.fromkeys((*ledgers, *manifests.in_database(manifest))):
             try:
                 signer = load_signer(home / "keys" / f"{instance}.ed25519")
             except ExeatError:
@@ -68,6 +75,9 @@ def backup(home: Path, target: Path, *, with_keys: bool, database_url: str | Non
 def _ledgers(home: Path, stage: Path) -> Iterator[tuple[str, LedgerEntry]]:
     """Each copied and verified from its first entry on: a backup that could not be restored is none."""
     (stage / "ledger").mkdir(mode=0o700)
+    for note_of_database in sorted((home / "ledger").glob("*.checkpoint")):
+        if not note_of_database.name.endswith(".db.checkpoint"):
+            shutil.copyfile(note_of_database, stage / "ledger" / note_of_database.name)
     for source in sorted((home / "ledger").glob("*.db")):
         copy = stage / "ledger" / source.name
         made = copy_ledger(source, copy)

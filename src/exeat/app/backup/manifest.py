@@ -19,8 +19,9 @@ MANIFEST: Final = "manifest.json"
 MANIFEST_MAX_BYTES: Final = 1024 * 1024
 _FILES: Final = re.compile(
     r"state\.db|exeat\.toml|operator|keys/[a-z0-9][a-z0-9.-]{0,60}"
-    r"|ledger/[a-z0-9][a-z0-9-]{0,30}\.db(\.checkpoint)?"
+    r"|ledger/[a-z0-9][a-z0-9-]{0,30}(\.db|\.db\.checkpoint|\.checkpoint)"
 )
+_IN_DATABASE: Final = re.compile(r"ledger/([a-z0-9][a-z0-9-]{0,30})\.checkpoint")
 _NOTES: Final = re.compile(r"manifest\.[a-z0-9][a-z0-9-]{0,30}\.note")
 _CHUNK: Final = 1024 * 1024
 
@@ -65,6 +66,12 @@ def decode(data: bytes) -> Manifest:
         if not _FILES.fullmatch(name) or ".." in name:
             raise Invalid(f"The manifest names {name!r}, which is no file of a home.")
     return manifest
+
+
+def in_database(manifest: Manifest) -> list[str]:
+    """Instances whose log is in a database: only its last checkpoint lies in the home."""
+    found = (_IN_DATABASE.fullmatch(name) for name in manifest.files)
+    return [each[1] for each in found if each is not None]
 
 
 def is_note(name: str) -> bool:

@@ -23,9 +23,11 @@ _REFUSED: Final = "Nothing was written. Use another backup; this one was damaged
 
 @dataclass(slots=True)
 class Restored:
-    """``newer``: instance → the size of a checkpoint, held elsewhere, that this backup is behind."""
+    """``newer``: instance → the size of a checkpoint, held elsewhere, that this backup is behind.
+    ``unconfirmed``: instances in a database, whose key must be named to check what they signed."""
 
     manifest: Manifest
+    unconfirmed: list[str] = field(default_factory=list)
     newer: dict[str, int] = field(default_factory=dict)
 
 
@@ -53,6 +55,7 @@ def restore(
         restored = Restored(found)
         known = [_check_ledger(restored, stage, each, key, held) for each in found.ledgers]
         verifiers = {each.name: each for each in known if each is not None}
+        verifiers |= _confirm(restored, packed, notes, key)
         _all_used(verifiers, key, held)
         for instance, verifier in zip(found.ledgers, known, strict=True):
             note = notes.get(manifests.note_name(instance))
@@ -170,6 +173,24 @@ def _check_ledger(
         if not again.sound:
             raise Invalid(f"The ledger of {instance}: {again.problems[0]}.")
     return verifier
+
+
+def _confirm(
+    restored: Restored,
+    packed: bytes,
+    notes: dict[str, bytes],
+    key: Verifier | None,
+) -> dict[str, Verifier]:
+    """For logs that are in a database and not here: their key is only known if it was named."""
+    confirmed = {}
+    for instance in manifests.in_database(restored.manifest):
+        note = notes.get(manifests.note_name(instance))
+        if key is None or key.name != f"exeat/{instance}" or note is None:
+            restored.unconfirmed.append(instance)
+            continue
+        manifests.check_signature(packed, note, key)
+        confirmed[key.name] = key
+    return confirmed
 
 
 def _origin(note: bytes) -> str:

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from exeat.app.doctor import governed, place, reach, record
+from exeat.app.doctor import governed, place, program, reach, record
 from exeat.app.doctor.check import Check, Finding, Patient, problem
 from exeat.app.settings import Settings, load_settings
 from exeat.core.errors import ExeatError
 
 CHECKS: Final[tuple[Check, ...]] = (
+    program.versions,
     place.settings,
     place.home,
     place.disk,
@@ -18,7 +19,9 @@ CHECKS: Final[tuple[Check, ...]] = (
     place.flush,
     place.lock,
     place.descriptors,
+    program.memory,
     reach.bind,
+    reach.tls,
     reach.port,
     governed.state,
     record.ledger,

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from exeat.app.doctor.check import Finding, Patient, ok, problem, skipped, warn
+from exeat.app.doctor.program import limit_of
 from exeat.app.lock import holder
 from exeat.app.settings import Settings
+from exeat.core.errors import ExeatError
 from exeat.evidence.quota import LedgerLimits
+from exeat.evidence.store import StoreFailed
+from exeat.storage.places import commit_times
 
 NOT_SETTINGS: Final = frozenset({"EXEAT_HOME", "EXEAT_KEY", "EXEAT_NO_SKIPS"})
 VOLATILE: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
@@ -128,6 +132,9 @@ def _permissions(where: Path) -> Iterator[Finding]:
 
 
 def disk(patient: Patient) -> Iterator[Finding]:
+    if patient.settings.database_url is not None:
+        yield skipped("disk", "The record is in the database: its operator watches that disk.")
+        return
     limits = LedgerLimits()
     room = os.statvfs(_ledger_folder(patient))
     free = room.f_bavail * room.f_frsize
@@ -152,6 +159,9 @@ def disk_finding(free: int, limits: LedgerLimits, inodes: int | None = None) -> 
 
 
 def file_system(patient: Patient) -> Iterator[Finding]:
+    if patient.settings.database_url is not None:
+        yield skipped("filesystem", "The record is in the database, not on a disk of this machine.")
+        return
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -193,7 +203,15 @@ def file_system_finding(kind: str) -> Finding:
 
 
 def flush(patient: Patient) -> Iterator[Finding]:
-    """How long the disk takes to make one small batch durable, as the ledger writes it (GW-1)."""
+    """How long disk or database take to make one small batch durable, as the ledger does (GW-1)."""
+    url = patient.settings.database_url
+    if url is not None:
+        try:
+            yield flush_finding(statistics.median(commit_times(url, FLUSHES)), where="the database")
+        except (ExeatError, StoreFailed) as error:
+            remedy = getattr(error, "remedy", "") or "Look at the database, then ask again."
+            yield problem("flush", f"Nothing can be written: {str(error).rstrip('.')}.", remedy)
+        return
     if not patient.home.is_dir():
         yield skipped("flush", "There is no home to write to.")
         return
@@ -226,39 +244,26 @@ def _flushes(probe: Path) -> list[float]:
         os.close(descriptor)
 
 
-def flush_finding(median_s: float) -> Finding:
-    says = f"A flush to the disk takes {median_s * 1000:.2f} ms (median of {FLUSHES})."
+def flush_finding(median_s: float, where: str = "the disk") -> Finding:
+    says = f"A flush to {where} takes {median_s * 1000:.2f} ms (median of {FLUSHES})."
     if median_s > FLUSH_SLOW_S:
-        return warn("flush", f"{says} Every call waits for one.", "Use a faster disk for the home.")
+        return warn("flush", f"{says} Every call waits for one.", f"Make {where} faster.")
     return ok("flush", says)
 
 
 def descriptors(patient: Patient) -> Iterator[Finding]:
     """Of the running gateway if there is one, else of this shell."""
-    limit = _limit_of(patient.pid)
+    limit, whose = limit_of(patient.pid, "Max open files", resource.RLIMIT_NOFILE)
     needed = patient.settings.connections_max + DESCRIPTORS_SPARE
-    whose = f"the gateway (pid {patient.pid})" if patient.pid else "a gateway started from here"
     says = f"{whose} may open {limit} files; connections_max {patient.settings.connections_max}"
     if limit != resource.RLIM_INFINITY and limit < needed:
         yield warn(
             "descriptors",
-            f"Too few: {says} needs {needed}.",
+            f"{says} needs {needed}.",
             f"Raise it (`ulimit -n {needed}`, LimitNOFILE= in systemd), or lower connections_max.",
         )
     else:
-        yield ok("descriptors", f"Enough: {says}.")
-
-
-def _limit_of(pid: int | None) -> int:
-    if pid is not None:
-        try:
-            for line in Path(f"/proc/{pid}/limits").read_text(encoding="ascii").splitlines():
-                if line.startswith("Max open files"):
-                    soft = line.split()[3]
-                    return resource.RLIM_INFINITY if soft == "unlimited" else int(soft)
-        except (OSError, ValueError):
-            pass  # it ended, or belongs to somebody else: our own limit is the best guess
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        yield ok("descriptors", f"{says} is covered.")
 
 
 def lock(patient: Patient) -> Iterator[Finding]:

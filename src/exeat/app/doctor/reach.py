@@ -4,11 +4,15 @@ import http.client
 import ipaddress
 import os
 import socket
+import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
-from exeat.app.doctor.check import Finding, Patient, ok, problem, skipped, warn
+from cryptography import x509
+
+from exeat.app.doctor.check import SOON_DAYS, Finding, Patient, ok, problem, skipped, warn
 from exeat.core.errors import ExeatError, UpstreamFailed
 from exeat.core.facts import ServerSpec, Transport
 from exeat.gateway.isolation import NONE, choose_isolation, landlock_abi, proven
@@ -19,15 +23,60 @@ _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S1
 
 
 def bind(patient: Patient) -> Iterator[Finding]:
-    host = patient.settings.host
-    if is_loopback(host):
-        yield ok("bind", f"It listens on {host}: this machine only.")
+    settings = patient.settings
+    where = f"It listens on {settings.host}"
+    if is_loopback(settings.host):
+        yield ok("bind", f"{where}: this machine only.")
+        return
+    if settings.tls_certificate is not None:
+        yield ok("bind", f"{where}, with TLS.")
     else:
         yield warn(
             "bind",
-            f"It listens on {host}, which other machines can reach.",
-            "Put TLS in front of it and limit who can connect (docs/how-to/deploy.md).",
+            f"{where} without TLS: other machines can reach it, and keys cross the network in the clear.",
+            "Set tls_certificate and tls_key, or leave TLS to a proxy and limit who can connect.",
         )
+    if not settings.allowed_hosts:
+        yield warn(
+            "hosts",
+            f"{where}, and no name of it is served but localhost: other clients are refused.",
+            "Name it as clients call it, in allowed_hosts (docs/reference/gateway.md).",
+        )
+
+
+def tls(patient: Patient) -> Iterator[Finding]:
+    """The files as the gateway reads them at its start, and how long they last."""
+    settings = patient.settings
+    try:
+        found = settings.tls
+    except ExeatError as error:
+        yield problem("tls", f"{str(error).rstrip('.')}.", error.remedy)
+        return
+    if found is None or settings.tls_certificate is None or settings.tls_key is None:
+        yield skipped("tls", "TLS is not set.")
+        return
+    if settings.tls_key.stat().st_mode & 0o007:
+        yield warn(
+            "tls.key",
+            f"Everybody on this machine can read {settings.tls_key}.",
+            f"Run `chmod o-rwx {settings.tls_key}`.",
+        )
+    first = x509.load_pem_x509_certificates(settings.tls_certificate.read_bytes())[0]
+    yield certificate_finding(first.not_valid_before_utc, first.not_valid_after_utc, patient.now)
+
+
+def certificate_finding(begins: datetime, ends: datetime, now_ns: int) -> Finding:
+    now = datetime.fromtimestamp(now_ns / 1e9, UTC)
+    renew = "Put the renewed files in place and send SIGHUP to the gateway."
+    if now < begins:
+        return problem(
+            "tls", f"The certificate is valid only from {begins:%Y-%m-%d %H:%M} UTC.", renew
+        )
+    if now >= ends:
+        return problem("tls", f"The certificate ended on {ends:%Y-%m-%d}: clients refuse.", renew)
+    if (ends - now).days <= SOON_DAYS:
+        return warn("tls", f"The certificate ends in {(ends - now).days} days.", renew)
+    return ok("tls", f"The certificate and its key belong together, until {ends:%Y-%m-%d}.")
 
 
 def is_loopback(host: str) -> bool:
@@ -43,7 +92,11 @@ def port(patient: Patient) -> Iterator[Finding]:
     if settings.port == 0:
         yield ok("port", "Port 0: any free port is taken.")
         return
-    answer = ask(_ANY.get(settings.host, settings.host), settings.port)
+    host = _ANY.get(settings.host, settings.host)
+    if settings.tls_client_ca is not None and patient.pid is not None:
+        yield skipped("port", "The gateway runs, and talks only to clients with a certificate.")
+        return
+    answer = ask(host, settings.port, encrypted=settings.tls_certificate is not None)
     if answer is None and patient.pid is not None:
         yield warn(
             "port",
@@ -68,23 +121,35 @@ def port(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def ask(host: str, number: int) -> tuple[str, str] | None:
+def ask(host: str, number: int, *, encrypted: bool = False) -> tuple[str, str] | None:
     """What /healthz and /readyz say; ("", "") if it is not exeat; None if nobody listens."""
     try:
         socket.create_connection((host, number), ASK_MAX_S).close()
     except OSError:
         return None
-    said = []
-    for path in ("/healthz", "/readyz"):
-        connection = http.client.HTTPConnection(host, number, timeout=ASK_MAX_S)
-        try:
-            connection.request("GET", path, headers={"Host": "localhost"})
-            said.append(connection.getresponse().read(100).decode("ascii", "replace").strip())
-        except (OSError, http.client.HTTPException):
-            said.append("")
-        finally:
-            connection.close()
+    said = [_get(host, number, path, encrypted=encrypted) for path in ("/healthz", "/readyz")]
     return (said[0], said[1]) if said[0] == "ok" else ("", "")
+
+
+def _get(host: str, number: int, path: str, *, encrypted: bool) -> str:
+    """Empty if there is no answer.  Whose certificate it is does not matter: nothing is told."""
+    connection = (
+        http.client.HTTPSConnection(
+            host,
+            number,
+            timeout=ASK_MAX_S,
+            context=ssl._create_unverified_context(),  # noqa: S323
+        )
+        if encrypted
+        else http.client.HTTPConnection(host, number, timeout=ASK_MAX_S)
+    )
+    try:
+        connection.request("GET", path, headers={"Host": "localhost"})
+        return connection.getresponse().read(100).decode("ascii", "replace").strip()
+    except (OSError, http.client.HTTPException):
+        return ""
+    finally:
+        connection.close()
 
 
 def _free(host: str, number: int, place: str) -> Finding:

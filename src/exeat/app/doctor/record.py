@@ -14,96 +14,72 @@ from exeat.evidence.note import Verifier
 from exeat.evidence.quota import LedgerLimits
 from exeat.evidence.recovery import Recovered, recover
 from exeat.evidence.sealed import unwrap_key
-from exeat.evidence.store import LedgerReader, StoreFailed, unpack_leaves
+from exeat.evidence.store import LedgerReader, StoredLedger, StoreFailed, unpack_leaves
 from exeat.storage.copies import LedgerMoment
-from exeat.storage.ledger import SqliteLedgerReader
 from exeat.storage.places import LedgerPlace, places
 
+_DATABASE: Final = "Look at the database, then ask again."
+_DUMP: Final = "Keep the database as it is, restore a dump (docs/how-to/back-up-and-restore.md)."
 _BACKUP: Final = "Keep the file, restore a backup (docs/how-to/back-up-and-restore.md)."
 
 
 def ledger(patient: Patient) -> Iterator[Finding]:
-    """Every ledger of the home; keys that belong to it; the clock against its last entry."""
-    files = sorted((patient.home / "ledger").glob("*.db"))
-    shared = list(_shared(patient))
-    yield from shared
-    if not files and not shared:
-        yield skipped("ledger", "There is no ledger yet.", "The first `exeat up` begins one.")
-    for path in files:
-        yield from _one(patient, path)
-    yield from _keys(patient, files)
-
-
-def _shared(patient: Patient) -> Iterator[Finding]:
-    """Logs in the database: where each ends, and whether it is ours to write."""
-    if patient.settings.database_url is None:
-        return
+    """Every ledger of the home, its keys, and the clock against its last entry: files, and logs in
+    the database, of which only our own is signed with a key of this home."""
     try:
-        found = [
-            each for each in places(patient.home, patient.settings.database_url) if each.origin
-        ]
-    except StoreFailed as error:
-        yield problem(
-            "ledger",
-            f"The ledgers in the database: {error}.",
-            "Look at the database, then ask again.",
-        )
+        found = places(patient.home, patient.settings.database_url)
+    except (ExeatError, StoreFailed) as error:
+        remedy = getattr(error, "remedy", "") or _DATABASE
+        why = str(error).rstrip(".")
+        yield problem("ledger", f"The ledgers in the database cannot be read: {why}.", remedy)
         return
+    if not found:
+        yield skipped("ledger", "There is no ledger yet.", "The first `exeat up` begins one.")
     for place in found:
-        yield from _in_database(patient, place)
+        yield from _one(patient, place)
+    yield from _keys(patient, {place.name for place in found if _ours(patient, place)})
 
 
-def _in_database(patient: Patient, place: LedgerPlace) -> Iterator[Finding]:
+def _ours(patient: Patient, place: LedgerPlace) -> bool:
+    return place.path is not None or place.name == patient.settings.instance
+
+
+def _one(patient: Patient, place: LedgerPlace) -> Iterator[Finding]:
     check = f"ledger:{place.name}"
     try:
         with closing(place.reader()) as reader:
-            enrolled, last = enrolled_key(reader), reader.row_before(2**62)
-            if enrolled is None or last is None:
-                yield skipped(check, f"{place.shown} holds no entry yet.", "`exeat up` goes on.")
-                return
-            at = int(decode_leaf(unpack_leaves(last.leaves)[-1]).at)
-            yield ok(
-                check,
-                f"{place.shown}, in the database, ends with entry {last.end - 1}."
-                "  `exeat evidence verify` checks all of it.",
-            )
-            yield clock_finding(place.name, at, patient.now)
-            if place.name == patient.settings.instance:
-                yield from _signing_key(patient, place.name, enrolled)
-    except (ExeatError, StoreFailed) as error:
-        yield problem(check, f"The ledger {place.shown}: {error}.", _BACKUP)
-
-
-def _one(patient: Patient, path: Path) -> Iterator[Finding]:
-    check = f"ledger:{path.stem}"
-    try:
-        with closing(SqliteLedgerReader(path)) as reader:
             enrolled = enrolled_key(reader)
             if enrolled is None:
-                yield skipped(check, f"{path.name} holds no entry yet.", "`exeat up` goes on.")
+                yield skipped(check, f"{place.shown} holds no entry yet.", "`exeat up` goes on.")
                 return
             moment = LedgerMoment(reader)
             found = recover(moment, enrolled)
-            yield _whole(check, path, moment, found)
-            yield clock_finding(path.stem, found.at, patient.now)
-            yield from _signing_key(patient, path.stem, enrolled)
-            yield from _master_key(patient, reader)
+            yield _whole(check, place, moment, found)
+            yield clock_finding(place.name, found.at, patient.now)
+            if _ours(patient, place):
+                yield from _signing_key(patient, place.name, enrolled)
+                yield from _master_key(patient, place, reader)
     except (ExeatError, StoreFailed) as error:
-        remedy = getattr(error, "remedy", "") or _BACKUP
-        yield problem(check, f"The ledger {path.name}: {error}.", remedy)
+        yield problem(check, f"The ledger {place.shown}: {error}.", _remedy(place, error))
 
 
-def _whole(check: str, path: Path, moment: LedgerMoment, found: Recovered) -> Finding:
+def _remedy(place: LedgerPlace, error: ExeatError | StoreFailed) -> str:
+    if place.path is not None:
+        return getattr(error, "remedy", "") or _BACKUP
+    return _DATABASE if isinstance(error, StoreFailed) else _DUMP
+
+
+def _whole(check: str, place: LedgerPlace, moment: LedgerMoment, found: Recovered) -> Finding:
     signed = moment.last_checkpoint()
     if signed is None:
         return warn(
             check,
-            f"{path.name} holds {found.frontier.size} entries and no checkpoint.",
+            f"{place.shown} holds {found.frontier.size} entries and no checkpoint.",
             "The gateway signs one every few seconds; ask again while it runs.",
         )
     return ok(
         check,
-        f"{path.name}: the tail verifies up to entry {found.frontier.size}, "
+        f"{place.shown}: the tail verifies up to entry {found.frontier.size}, "
         f"signed up to {signed[0]}.  `exeat evidence verify` checks all of it.",
     )
 
@@ -152,9 +128,9 @@ def _signing_key(patient: Patient, instance: str, enrolled: Verifier) -> Iterato
         yield ok(check, f"The signing key of {instance} is the one in its ledger.")
 
 
-def _master_key(patient: Patient, reader: SqliteLedgerReader) -> Iterator[Finding]:
+def _master_key(patient: Patient, place: LedgerPlace, reader: StoredLedger) -> Iterator[Finding]:
     """Tried on a key of a data subject that it has wrapped, if there is one."""
-    check = f"keys.master:{reader.path.stem}"
+    check = f"keys.master:{place.name}"
     remedy = "Put back the keys/master.key that belongs to this home."
     try:
         master = load_master(patient.home / "keys" / "master.key")
@@ -166,13 +142,12 @@ def _master_key(patient: Patient, reader: SqliteLedgerReader) -> Iterator[Findin
     except (ExeatError, OSError) as error:
         yield problem(check, f"The master key: {error}.", getattr(error, "remedy", "") or remedy)
     else:
-        yield ok(check, f"The master key opens the values of {reader.path.name}.")
+        yield ok(check, f"The master key opens the values of {place.shown}.")
 
 
-def _keys(patient: Patient, ledgers: list[Path]) -> Iterator[Finding]:
+def _keys(patient: Patient, known: set[str]) -> Iterator[Finding]:
     """Key files that no ledger has spoken of yet."""
     folder, instance = patient.home / "keys", patient.settings.instance
-    known = {path.stem for path in ledgers}
     loads: list[tuple[str, Path, Callable[[Path], object]]] = [
         ("keys.state", folder / "state.key", load_master)
     ]
