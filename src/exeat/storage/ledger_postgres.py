@@ -11,6 +11,7 @@ their limits, since a network that is silent tells nobody that it is.
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
