@@ -71,6 +71,16 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """Nothing more is written: to the client the connection ends here."""
+        self.closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def abort(self) -> None:
         self.closed = self.aborted = True
 
@@ -400,7 +410,7 @@ class World:
         self.front = Front(
             loop, self.pipeline, self.upstreams, self.settings, b"k" * 32, lambda: self.now
         )
-        self.edge = Edge(self.front.dispatch, self.settings, loop)
+        self.edge = Edge(self.front.dispatch, self.settings, loop, self.front.admit)
         self.listener = await loop.create_server(self.edge, "127.0.0.1", 0)
         self.port = int(self.listener.sockets[0].getsockname()[1])
         return self

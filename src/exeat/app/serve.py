@@ -84,7 +84,7 @@ class Gateway:
             _key(home / "keys" / "state.key"),
             time.time_ns,
         )
-        self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop)
+        self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop, self.front.admit)
         self.server: asyncio.AbstractServer | None = None
         self._relister: asyncio.Task[None] | None = None
 

@@ -15,7 +15,8 @@ from exeat.core.ids import ActionId, AgentId, ServerId
 from exeat.core.request import AccessRequest, Caller
 from exeat.gateway import answers
 from exeat.gateway.answer import ClientAnswer
-from exeat.gateway.edge import Connection, Exchange
+from exeat.gateway.edge import Connection
+from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.inbound import Notification, Request, RequestId
 from exeat.gateway.link import Link, raw_bytes

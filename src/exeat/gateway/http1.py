@@ -257,7 +257,7 @@ class ChunkedDecoder:
     read, and ``surplus`` holds what followed it.
     """
 
-    __slots__ = ("_buffer", "_left", "_state", "done", "strict", "surplus")
+    __slots__ = ("_buffer", "_left", "_state", "_trailer", "done", "strict", "surplus")
 
     def __init__(self, *, strict: bool) -> None:
         self.strict = strict
@@ -265,6 +265,7 @@ class ChunkedDecoder:
         self.surplus = b""
         self._buffer = b""
         self._left = 0
+        self._trailer = 0
         self._state = 0  # 0 size line, 1 data, 2 CRLF after data, 3 trailers
 
     def feed(self, data: bytes) -> bytes:
@@ -306,8 +307,10 @@ class ChunkedDecoder:
         elif self._state == 3:
             if not line:
                 self.done = True
-            elif self.strict or len(line) > _TRAILER_MAX_BYTES or b"\n" in line:
-                raise BadChunk("trailers are not served")
+                return
+            self._trailer += len(line) + 2
+            if self.strict or self._trailer > _TRAILER_MAX_BYTES or not _LINE.fullmatch(line):
+                raise BadChunk("trailers that are malformed, too large or not served")
         else:
             match = _CHUNK_SIZE.fullmatch(line) if len(line) <= _CHUNK_LINE_MAX_BYTES else None
             if match is None or (self.strict and b";" in line):
