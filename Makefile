@@ -1,15 +1,16 @@
 # exeat.  `make demo` shows it at work; `make test` runs the tests.  Both install what they need.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format conformance bench docs fuzz kills faults lock clean
+.PHONY: help demo test check format conformance bench docs fuzz fuzz-edge kills faults lock clean
 SHELL := /bin/bash
 export PYTHON
 BIN := .venv/bin
 READY := .venv/.stamp
 BENCH_ARGS ?=
 FAULTS_ARGS ?=
+FUZZ_ARGS ?=
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 $(READY): pyproject.toml requirements.lock scripts/bootstrap.sh scripts/trust.sh
 	@bash scripts/bootstrap.sh
@@ -45,6 +46,9 @@ docs: .tools/docs/.stamp ## build the documentation into out/site
 
 fuzz: $(READY) ## the property tests with many more examples
 	@PYTHONPATH=scripts $(BIN)/python -m pytest -p fuzz_profile tests/property
+
+fuzz-edge: $(READY) ## mutated HTTP against the edge and the pool; FUZZ_ARGS="--minutes 5 --seed 1"
+	@$(BIN)/python scripts/fuzz_edge.py $(FUZZ_ARGS)
 
 kills: $(READY) ## kill the gateway 500 times under load and compare with the record
 	@$(BIN)/python scripts/kills.py

@@ -253,6 +253,9 @@ class UpstreamConnection(asyncio.Protocol):
             if head.status >= 200:
                 self._interim = 0
                 return head, data
+            if not head.keep_alive:
+                self._fail("sent an interim answer that ends the connection")
+                return None
             self._interim += 1
         self._fail("sent interim answers without end")
         return None
