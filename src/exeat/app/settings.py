@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     database_url: str | None = None
     allowed_hosts: frozenset[str] = frozenset()
     allowed_origins: frozenset[str] = frozenset()
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     request_body_max_bytes: int = Field(default=limits.REQUEST_BODY_MAX_BYTES, ge=1024)
     head_time_max_s: float = Field(default=limits.HEAD_TIME_MAX_S, gt=0)
     body_time_max_s: float = Field(default=limits.BODY_TIME_MAX_S, gt=0)
