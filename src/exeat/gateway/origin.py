@@ -29,6 +29,7 @@ ENDING_MAX_BYTES: Final = 4096
 """How long, and with how much more, an event stream may end after its answer; else it is cut."""
 INTERIM_MAX: Final = 32
 """Interim answers (100, 103) before the answer itself."""
+_NOT_INTERIM: Final = frozenset({"content-length", "transfer-encoding", "upgrade"})
 
 
 class ResponseSink(Protocol):
@@ -253,8 +254,8 @@ class UpstreamConnection(asyncio.Protocol):
             if head.status >= 200:
                 self._interim = 0
                 return head, data
-            if not head.keep_alive:
-                self._fail("sent an interim answer that ends the connection")
+            if not head.keep_alive or not _NOT_INTERIM.isdisjoint(head.fields):
+                self._fail("sent an interim answer that ends the connection or frames a body")
                 return None
             self._interim += 1
         self._fail("sent interim answers without end")

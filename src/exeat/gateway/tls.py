@@ -115,12 +115,7 @@ class Handshake(asyncio.Protocol):
 def _feed(raw: asyncio.Transport, data: bytes) -> None:
     """What was read before TLS took over, in pieces that its buffer can take."""
     while data and not raw.is_closing():
-        protocol = raw.get_protocol()
-        if not isinstance(protocol, asyncio.BufferedProtocol) and not hasattr(
-            protocol, "get_buffer"
-        ):
-            raw.abort()
-            return
+        protocol: Any = raw.get_protocol()  # a BufferedProtocol, or uvloop's own of that kind
         buffer = memoryview(protocol.get_buffer(len(data)))
         size = min(len(buffer), len(data))
         buffer[:size] = data[:size]
