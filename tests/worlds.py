@@ -60,9 +60,15 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
-        self.closed = self.aborted = False
+        self.closed = self.aborted = self.ended = False
+
+    @property
+    def over(self) -> bool:
+        """To the client: nothing more comes."""
+        return self.closed or self.ended
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.ended, "written after the end"
         self.written += bytes(data)
 
     def is_closing(self) -> bool:
@@ -75,8 +81,7 @@ class Wire(asyncio.Transport):
         return True
 
     def write_eof(self) -> None:
-        """Nothing more is written: to the client the connection ends here."""
-        self.closed = True
+        self.ended = True
 
     def get_write_buffer_size(self) -> int:
         return 0

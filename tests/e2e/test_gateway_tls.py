@@ -96,6 +96,11 @@ def test_old_versions_of_tls_are_refused(
     old.minimum_version = old.maximum_version = version
     with pytest.raises(ssl.SSLError), dial(gateway.port) as sock:
         old.wrap_socket(sock, server_hostname="localhost")
+    weak = trusting(authority)
+    weak.maximum_version = ssl.TLSVersion.TLSv1_2
+    weak.set_ciphers("ECDHE-ECDSA-AES128-SHA256")  # no AEAD
+    with pytest.raises(ssl.SSLError), dial(gateway.port) as sock:
+        weak.wrap_socket(sock, server_hostname="localhost")
     newer = trusting(authority)
     newer.maximum_version = ssl.TLSVersion.TLSv1_2
     with dial(gateway.port) as sock, newer.wrap_socket(sock, server_hostname="localhost") as tls:
@@ -139,7 +144,8 @@ def test_half_handshakes_count_as_connections(home: Path, authority: Authority) 
         kept.request("GET", "/healthz")
         assert kept.getresponse().read() == b"ok\n"
         slow = [dial(gateway.port) for _ in range(11)]
-        with dial(gateway.port) as late:
+        with dial(gateway.port) as late:  # with room, it would be told to use https
+            late.sendall(b"GET / HTTP/1.1\r\n\r\n")
             assert ended(late) == b""
         kept.request("GET", "/healthz")
         assert kept.getresponse().read() == b"ok\n"

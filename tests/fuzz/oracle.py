@@ -182,7 +182,7 @@ def _check_answers(session: Session) -> None:
     must(len(answers) == len(seen) + refused, "not one answer to each request")
     told = [answer.body for answer in answers[: len(seen)]]
     must(told == [b"%d" % (n + 1) for n in range(len(seen))], "answers out of order")
-    must(session.line.closed or not refused, "open after a refusal")
+    must(session.line.over or not refused, "open after a refusal")
 
 
 def requests(data: bytes) -> None:
@@ -193,7 +193,7 @@ def requests(data: bytes) -> None:
         _check_answers(session)
     must(whole.seen == cut.seen, "how the bytes are cut makes other requests of them")
     must(whole.edge.refused == cut.edge.refused, "how the bytes are cut decides a refusal")
-    seen, closed = whole.seen, whole.line.closed
+    seen, closed = whole.seen, whole.line.over
     must(slow_requests(data)[: len(seen)] == seen, "the slow reader reads other requests")
     must(llhttp_requests(data)[: len(seen)] == seen, "llhttp reads other requests")
     if not closed:

@@ -299,7 +299,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
+        transport = self._transport
+        return transport is not None and not self._closing and not transport.is_closing()
 
     @property
     def writable(self) -> bool:
@@ -379,6 +380,8 @@ class Connection(asyncio.Protocol):
             return
         if not self._keep or self._edge.draining:
             self._closing = True
+            self._buffer = b""
+            self._read_on()
             self.deadline = self._edge.now + LINGER_MAX_S
             if transport.can_write_eof():
                 transport.write_eof()
@@ -405,6 +408,9 @@ class Connection(asyncio.Protocol):
                 self._take_body(data)
             else:
                 self._take_head(data)
+        self._read_on()
+
+    def _read_on(self) -> None:
         transport = self._transport
         if self._paused and transport is not None and len(self._buffer) <= PIPELINED_MAX_BYTES:
             self._paused = False

@@ -6,7 +6,7 @@ from typing import Any
 
 import httptools
 import pytest
-from fuzz.fuzz_edge import Turns
+from fuzz.oracle import Turns
 from requirements import requirement
 from smuggling import Case, requests, splits
 from worlds import Wire, World, connected
@@ -88,7 +88,7 @@ def test_one_request_or_none_wherever_the_bytes_are_cut(case: Case) -> None:
         for pieces in splits(before + case.raw):
             served, wire = feed(pieces)
             expect(case, served, wire.written, before=bool(before))
-            assert wire.closed is case.closes
+            assert wire.over is case.closes
 
 
 @pytest.fixture
