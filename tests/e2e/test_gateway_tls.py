@@ -233,6 +233,8 @@ def test_files_that_cannot_be_used_are_named_with_a_next_step(
     _, other = map(str, authority.issue("other"))
     text = tmp_path / "text.pem"
     text.write_text("hello")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_text(Path(pem).read_text().replace(" CERTIFICATE", " TRUSTED CERTIFICATE"))
     for settings, says in [
         ({"tls_certificate": pem}, "'tls_key' is not"),
         ({"tls_key": key}, "'tls_certificate' is not"),
@@ -241,6 +243,7 @@ def test_files_that_cannot_be_used_are_named_with_a_next_step(
         ({"tls_certificate": f"{tmp_path}/no.pem", "tls_key": key}, f"no file {tmp_path}/no.pem"),
         ({"tls_certificate": pem, "tls_key": other}, f"{other} is not the key of"),
         ({"tls_certificate": str(text), "tls_key": key}, "no certificate and key in PEM form"),
+        ({"tls_certificate": str(trusted), "tls_key": key}, f"{trusted} is no certificate"),
         ({"tls_certificate": pem, "tls_key": str(tmp_path)}, "cannot be read"),
         ({"tls_certificate": pem, "tls_key": key, "tls_client_ca": str(text)}, f"could be read from {text}"),
     ]:  # fmt: skip

@@ -80,7 +80,13 @@ class Certificate:
             _log.warning(
                 "others can read the key", file=str(self.key), next=f"chmod 600 {self.key}"
             )
-        first = x509.load_pem_x509_certificates(self.certificate.read_bytes())[0]
+        try:
+            first = x509.load_pem_x509_certificates(self.certificate.read_bytes())[0]
+        except ValueError:  # such as OpenSSL's own TRUSTED CERTIFICATE
+            raise Invalid(
+                f"tls_certificate: {self.certificate} is no certificate in plain PEM form",
+                remedy="give text that starts with -----BEGIN CERTIFICATE-----",
+            ) from None
         ends = first.not_valid_after_utc
         if ends < datetime.now(UTC) + ENDS_SOON:
             _log.warning(

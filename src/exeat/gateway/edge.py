@@ -21,6 +21,7 @@ from exeat.gateway.http1 import (
     RequestHead,
     parse_request_head,
 )
+from exeat.gateway.taken import taken
 
 SWEEP_S: Final = 0.5
 PIPELINED_MAX_BYTES: Final = 64 * 1024
@@ -29,8 +30,8 @@ WRITE_MAX_BYTES: Final = 32 * 1024 * 1024
 BODIES_MAX_BYTES: Final = 256 * 1024 * 1024
 """Of all connections together: bodies that have not arrived whole."""
 LINGER_MAX_S: Final = 5.0
-"""How long a client may take to read its last answer; what it still sends is dropped.  If we closed
-at once, bytes that were not read would make the kernel take the answer back (RFC 9112, 9.6)."""
+"""How long a client may read nothing of its last answer; what it still sends is dropped.  If we
+closed at once, unread bytes would make the kernel take the answer back (RFC 9112, 9.6)."""
 _NEVER: Final = float("inf")
 _STATUS: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
@@ -100,7 +101,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_buffer", "_chunked", "_closing", "_edge", "_fresh", "_head", "_keep", "_need", "_paused",
-        "_scheduled", "_streaming", "_transport", "_writing", "busy", "deadline", "exchange",
+        "_scheduled", "_streaming", "_taken", "_transport", "_writing", "busy", "deadline", "exchange",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -118,6 +119,7 @@ class Connection(asyncio.Protocol):
         self._scheduled = False
         self._fresh = True
         self._writing = True
+        self._taken: float = 0
         self.busy = False
         self.exchange: Exchange | None = None
         self.deadline = _NEVER
@@ -365,12 +367,24 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def timed_out(self) -> None:
-        if self._closing or not self.open:  # but the client does not take its last answer
-            self.abort()
+        if self._closing or not self.open:
+            if not self._reads_on():
+                self.abort()
         elif self.idle and not self._buffer:
             self.close()
         else:
             self.refuse(408, "the request did not arrive in time")
+
+    def _reads_on(self) -> bool:
+        """Slow, but the client takes its last answer, and more of it waits."""
+        if self._transport is None:
+            return False
+        now, waiting = taken(self._transport)
+        if not waiting or now <= self._taken:
+            return False
+        self._taken = now
+        self.deadline = self._edge.now + LINGER_MAX_S
+        return True
 
     def _done(self) -> None:
         self.busy = self._streaming = False
@@ -383,10 +397,11 @@ class Connection(asyncio.Protocol):
             self._buffer = b""
             self._read_on()
             self.deadline = self._edge.now + LINGER_MAX_S
+            self._taken = -_NEVER
             if transport.can_write_eof():
                 transport.write_eof()
             else:
-                transport.close()
+                transport.close()  # TLS: written whole first, then its own end
             return
         limits = self._edge.limits
         self.deadline = self._edge.now + limits.idle_time_max_s

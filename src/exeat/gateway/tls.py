@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from exeat.gateway.edge import Connection, Edge
 
-SHUTDOWN_MAX_S: Final = 2.0
-"""For the client's part in the end of TLS; then the connection is cut."""
+SHUTDOWN_MAX_S: Final = 900.0
+"""It would run while the last answer is still written; the edge's own limit ends who reads nothing."""
 PLAIN_HTTP: Final = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n"
     b"content-length: 36\r\n\r\nthis port speaks TLS: use https://\r\n"
