@@ -1,6 +1,6 @@
 # exeat.  `make demo` shows it at work; `make test` runs the tests.  Both install what they need.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format conformance interop bench docs fuzz kills faults wheel lock clean image packaging
+.PHONY: help demo test check format conformance interop bench docs fuzz fuzz-edge kills faults wheel lock clean image packaging
 SHELL := /bin/bash
 export PYTHON
 BIN := .venv/bin
@@ -10,9 +10,10 @@ INTEROP_ARGS ?=
 FAULTS_ARGS ?=
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 ENGINE ?= $(or $(shell command -v podman),docker)
+FUZZ_ARGS ?=
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 $(READY): pyproject.toml requirements.lock scripts/bootstrap.sh scripts/trust.sh
 	@bash scripts/bootstrap.sh
@@ -51,6 +52,9 @@ docs: .tools/docs/.stamp ## build the documentation into out/site
 
 fuzz: $(READY) ## the property tests with many more examples
 	@PYTHONPATH=scripts $(BIN)/python -m pytest -p fuzz_profile tests/property
+
+fuzz-edge: $(READY) ## mutated HTTP against the edge and the pool; FUZZ_ARGS="--minutes 5 --seed 1"
+	@$(BIN)/python scripts/fuzz_edge.py $(FUZZ_ARGS)
 
 kills: $(READY) ## kill the gateway 500 times under load and compare with the record
 	@$(BIN)/python scripts/kills.py

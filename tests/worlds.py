@@ -60,9 +60,15 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
-        self.closed = self.aborted = False
+        self.closed = self.aborted = self.ended = False
+
+    @property
+    def over(self) -> bool:
+        """To the client: nothing more comes."""
+        return self.closed or self.ended
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.ended, "written after the end"
         self.written += bytes(data)
 
     def is_closing(self) -> bool:
@@ -70,6 +76,15 @@ class Wire(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def abort(self) -> None:
         self.closed = self.aborted = True
@@ -400,7 +415,7 @@ class World:
         self.front = Front(
             loop, self.pipeline, self.upstreams, self.settings, b"k" * 32, lambda: self.now
         )
-        self.edge = Edge(self.front.dispatch, self.settings, loop)
+        self.edge = Edge(self.front.dispatch, self.settings, loop, self.front.admit)
         self.listener = await loop.create_server(self.edge, "127.0.0.1", 0)
         self.port = int(self.listener.sockets[0].getsockname()[1])
         return self

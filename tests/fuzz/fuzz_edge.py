@@ -6,7 +6,6 @@ the same targets under hypothesis.
 
 import asyncio
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +13,8 @@ if __name__ == "__main__":
     root = Path(__file__).resolve().parents[2]
     sys.path[:0] = [str(root / "src"), str(root / "tests")]
 
+from fuzz import oracle
+from fuzz.oracle import Turns
 from worlds import Wire
 
 from exeat.core.strictjson import MalformedJson
@@ -46,22 +47,6 @@ def _dispatch(connection: Connection, head: RequestHead, body: bytes) -> None:
         raise AssertionError("a body over the limit")
     read_post(head, body)
     connection.respond(200, b"text/plain", b"ok")
-
-
-class Turns:
-    """A loop in which time stands still and every turn is taken by hand."""
-
-    def __init__(self) -> None:
-        self.later: list[Callable[[], None]] = []
-
-    def time(self) -> float:
-        return 0.0
-
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Any:
-        return None
-
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        self.later.append(callback)
 
 
 def connection(data: bytes) -> None:
@@ -123,7 +108,15 @@ def messages(data: bytes) -> None:
         raise AssertionError("the fast parse differs from the strict one")
 
 
-TARGETS: Final = (connection, heads, streams, messages)
+def requests(data: bytes) -> None:
+    oracle.requests(data[1:])
+
+
+def responses(data: bytes) -> None:
+    oracle.responses(data[1:])
+
+
+TARGETS: Final = (connection, heads, streams, messages, requests, responses)
 
 
 def one(data: bytes) -> None:

@@ -16,12 +16,14 @@ import structlog
 import uvloop
 
 from exeat import __version__
+from exeat.app.descriptors import fitted
 from exeat.app.journal import Journal
 from exeat.app.live import Live, View, load_view
 from exeat.app.lock import HomeLock
 from exeat.app.notify import notify
 from exeat.app.observe import digests
 from exeat.app.settings import Settings
+from exeat.app.tls import Certificate, certificate, warn_of_plain_http
 from exeat.core.errors import Conflict, ExeatError, NotFound
 from exeat.core.facts import ServerSpec
 from exeat.core.ids import ServerId
@@ -34,7 +36,7 @@ from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
 from exeat.gateway.isolation import Isolation, choose_isolation, landlock_abi, proven
 from exeat.gateway.pipeline import Pipeline
-from exeat.gateway.tls import CLOSING_MAX_S, HANDSHAKE_MAX_S
+from exeat.gateway.tls import TlsEntry
 from exeat.gateway.upstreams import Surroundings, Upstreams
 from exeat.gateway.wire import Incoming
 from exeat.storage.ledger import SqliteLedgerStore
@@ -52,8 +54,13 @@ _GC_THRESHOLDS: Final = (50_000, 20, 100)
 class Gateway:
     """Built in order: state, ledger, upstreams, front, edge.  Stopped in the opposite order."""
 
-    def __init__(self, home: Path, settings: Settings, state: State) -> None:
-        tls = settings.tls  # before anything is opened: a wrong file must cost nothing
+    def __init__(
+        self, home: Path, settings: Settings, state: State, tls: Certificate | None = None
+    ) -> None:
+        context = None
+        if tls is not None:
+            context = tls.context()
+            tls.warn()
         self.home = home
         self.settings = settings
         self.state = state
@@ -90,9 +97,10 @@ class Gateway:
             _key(home / "keys" / "state.key"),
             time.time_ns,
         )
-        self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop)
-        self.server: asyncio.AbstractServer | None = None
+        self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop, self.front.admit)
         self.tls = tls
+        self.entry = TlsEntry(self.edge, context) if context is not None else None
+        self.server: asyncio.AbstractServer | None = None
         self._relister: asyncio.Task[None] | None = None
 
     def _open_ledger(self) -> Ledger:
@@ -178,16 +186,9 @@ class Gateway:
         self.live.start()
         self.journal.start()
         self._relister = self.loop.create_task(self._relist())
-        tls = self.tls
         try:
             self.server = await self.loop.create_server(
-                self.edge,
-                self.settings.host,
-                self.settings.port,
-                backlog=2048,
-                ssl=tls.context if tls is not None else None,
-                ssl_handshake_timeout=HANDSHAKE_MAX_S if tls is not None else None,
-                ssl_shutdown_timeout=CLOSING_MAX_S if tls is not None else None,
+                self.entry or self.edge, self.settings.host, self.settings.port, backlog=2048
             )
         except OSError as error:
             raise Conflict(
@@ -202,19 +203,17 @@ class Gateway:
         gc.set_threshold(*_GC_THRESHOLDS)
         return int(port)
 
-    def reload(self) -> None:
-        """SIGHUP: a renewed certificate, for connections to come; what is wrong with it is said."""
-        if self.tls is None:
-            return
-        try:
-            self.tls.reload()
-        except ExeatError as error:
-            _log.error("the certificate was not renewed", why=str(error), remedy=error.remedy)
+    def read_certificate(self) -> None:
+        """New connections get the certificate as it is on disk now; the others go on."""
+        if self.entry is not None and self.tls is not None:
+            self.entry.context = self.tls.again(self.entry.context)
 
     async def stop(self) -> None:
         """Take nothing new, let answers end, close upstreams, close the log."""
         if self.server is not None:
             self.server.close()
+        if self.entry is not None:
+            self.entry.close()
         self.edge.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_MAX_S):
@@ -238,15 +237,20 @@ def _master(path: Path) -> bytes:
 _key = _master
 
 
-async def _run(home: Path, settings: Settings, ready: Callable[[Gateway, int], None]) -> None:
+async def _run(
+    home: Path,
+    settings: Settings,
+    tls: Certificate | None,
+    ready: Callable[[Gateway, int], None],
+) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     state = await loop.run_in_executor(None, open_state, home, settings.database_url)
-    gateway = Gateway(home, settings, state)
+    gateway = Gateway(home, settings, state, tls)
+    loop.add_signal_handler(signal.SIGHUP, gateway.read_certificate)
     port = await gateway.start()
-    loop.add_signal_handler(signal.SIGHUP, gateway.reload)
     ready(gateway, port)
     notify("READY=1")
     await stopping.wait()
@@ -255,8 +259,11 @@ async def _run(home: Path, settings: Settings, ready: Callable[[Gateway, int], N
 
 
 def serve(home: Path, settings: Settings, ready: Callable[[Gateway, int], None]) -> None:
-    """Run until SIGINT or SIGTERM.  Raises ExeatError if it cannot start."""
+    """Run until SIGINT or SIGTERM; SIGHUP reads the certificate again.  Raises ExeatError if it
+    cannot start."""
     if not (home / "state.db").exists() and settings.database_url is None:
         raise NotFound(f"there is no exeat home at {home}", remedy="run `exeat init` first")
+    tls = certificate(home, settings)
+    warn_of_plain_http(settings.host, tls)
     with HomeLock(home, settings.instance):
-        uvloop.run(_run(home, settings, ready))
+        uvloop.run(_run(home, fitted(settings), tls, ready))

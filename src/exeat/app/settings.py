@@ -12,7 +12,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from exeat.core import limits
 from exeat.core.errors import Invalid
 from exeat.gateway.settings import GatewaySettings
-from exeat.gateway.tls import ServerTls
 
 
 class Settings(BaseSettings):
@@ -26,6 +25,9 @@ class Settings(BaseSettings):
     database_url: str | None = None
     allowed_hosts: frozenset[str] = frozenset()
     allowed_origins: frozenset[str] = frozenset()
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     request_body_max_bytes: int = Field(default=limits.REQUEST_BODY_MAX_BYTES, ge=1024)
     head_time_max_s: float = Field(default=limits.HEAD_TIME_MAX_S, gt=0)
     body_time_max_s: float = Field(default=limits.BODY_TIME_MAX_S, gt=0)
@@ -35,21 +37,6 @@ class Settings(BaseSettings):
     state_poll_s: float = Field(default=limits.SNAPSHOT_POLL_S, gt=0, le=1)
     state_age_max_s: float | None = Field(default=None, gt=0)
     heartbeat_s: float = Field(default=10.0, gt=0)
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    tls_client_ca: Path | None = None
-
-    @property
-    def tls(self) -> ServerTls | None:
-        """None where neither certificate nor key is set.  Raises Invalid."""
-        if self.tls_certificate is None and self.tls_key is None and self.tls_client_ca is None:
-            return None
-        if self.tls_certificate is None or self.tls_key is None:
-            raise Invalid(
-                "tls_certificate and tls_key belong together, and one is missing",
-                remedy="set both, or neither",
-            )
-        return ServerTls(self.tls_certificate, self.tls_key, self.tls_client_ca)
 
     @property
     def staleness_max_s(self) -> float:

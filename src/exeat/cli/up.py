@@ -34,7 +34,8 @@ def up(
 
 def _say(gateway: Any, host: str, port: int) -> None:
     snapshot = gateway.live.view.snapshot
-    base = f"{'https' if gateway.tls is not None else 'http'}://{host}:{port}/mcp"
+    scheme = "https" if gateway.tls is not None else "http"
+    base = f"{scheme}://{host}:{port}/mcp"
     active = sum(1 for agent in snapshot.agents.values() if agent.lifecycle == "active")
     policy = f"version {snapshot.policy.number}" if snapshot.policy else "none: all is denied"
     lines = [

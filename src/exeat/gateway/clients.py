@@ -20,7 +20,8 @@ from exeat.gateway.changes import (
     Heard,
     listening_for,
 )
-from exeat.gateway.edge import Connection, Exchange
+from exeat.gateway.edge import Connection
+from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.inbound import Notification, Request, RequestId
 from exeat.gateway.link import Link, raw_bytes

@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final
 
 from exeat.core.limits import HEADER_BLOCK_MAX_BYTES
+from exeat.gateway.edge_ports import EdgeLimits, Exchange
 from exeat.gateway.http1 import (
     BadChunk,
     BadHead,
@@ -20,11 +21,17 @@ from exeat.gateway.http1 import (
     RequestHead,
     parse_request_head,
 )
+from exeat.gateway.taken import taken
 
 SWEEP_S: Final = 0.5
 PIPELINED_MAX_BYTES: Final = 64 * 1024
 WRITE_MAX_BYTES: Final = 32 * 1024 * 1024
 """More than the largest event of an upstream (16 MiB)."""
+BODIES_MAX_BYTES: Final = 256 * 1024 * 1024
+"""Of all connections together: bodies that have not arrived whole."""
+LINGER_MAX_S: Final = 5.0
+"""How long a client may read nothing of its last answer; what it still sends is dropped.  If we
+closed at once, unread bytes would make the kernel take the answer back (RFC 9112, 9.6)."""
 _NEVER: Final = float("inf")
 _STATUS: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
@@ -32,47 +39,34 @@ _STATUS: Final = {
 }
 
 
-class Exchange(Protocol):
-    """What answers one request; told when the client is gone or slow."""
-
-    def client_gone(self) -> None: ...
-
-    def client_slow(self) -> None: ...
-
-    def client_ready(self) -> None: ...
-
-
-class EdgeLimits(Protocol):
-    """Times in seconds, sizes in bytes."""
-
-    @property
-    def head_time_max_s(self) -> float: ...
-    @property
-    def body_time_max_s(self) -> float: ...
-    @property
-    def idle_time_max_s(self) -> float: ...
-    @property
-    def request_body_max_bytes(self) -> int: ...
-    @property
-    def connections_max(self) -> int: ...
-
-
 Dispatch = Callable[["Connection", RequestHead, bytes], "Exchange | None"]
+Admit = Callable[["Connection", RequestHead], bool]
+
+
+def anyone(connection: "Connection", head: RequestHead) -> bool:
+    return True
 
 
 class Edge:
     """All client connections of one listener."""
 
     def __init__(
-        self, dispatch: Dispatch, limits: EdgeLimits, loop: asyncio.AbstractEventLoop
+        self,
+        dispatch: Dispatch,
+        limits: EdgeLimits,
+        loop: asyncio.AbstractEventLoop,
+        admit: Admit = anyone,
     ) -> None:
+        """``admit``: asked before a body is waited for; it answers what it does not admit."""
         self.dispatch = dispatch
+        self.admit = admit
         self.limits = limits
         self.loop = loop
         self.connections: set[Connection] = set()
         self.parse = HeadCache(parse_request_head)
         self.draining = False
         self.refused = 0
+        self.held_bytes = 0
         self.now = loop.time()
         self.date = b""
         self._timer: asyncio.TimerHandle | None = None
@@ -107,7 +101,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_buffer", "_chunked", "_closing", "_edge", "_fresh", "_head", "_keep", "_need", "_paused",
-        "_scheduled", "_streaming", "_transport", "_writing", "busy", "deadline", "exchange",
+        "_scheduled", "_streaming", "_taken", "_transport", "_writing", "busy", "deadline", "exchange",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -116,7 +110,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._head: RequestHead | None = None
         self._need = 0
-        self._body: list[bytes] = []
+        self._body: bytearray | None = None
         self._chunked: ChunkedDecoder | None = None
         self._paused = False
         self._streaming = False
@@ -125,6 +119,7 @@ class Connection(asyncio.Protocol):
         self._scheduled = False
         self._fresh = True
         self._writing = True
+        self._taken: float = 0
         self.busy = False
         self.exchange: Exchange | None = None
         self.deadline = _NEVER
@@ -139,12 +134,14 @@ class Connection(asyncio.Protocol):
             edge.refused += 1
             self._keep = False
             self.plain(503, "too many connections; try again later")
+            transport.close()  # it has no place to linger in
             return
         edge.connections.add(self)
         self.deadline = edge.loop.time() + edge.limits.head_time_max_s
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._edge.connections.discard(self)
+        self._drop_body()
         self._transport = None
         self.deadline = _NEVER
         exchange, self.exchange = self.exchange, None
@@ -209,17 +206,32 @@ class Connection(asyncio.Protocol):
                 self._buffer = data[stop:]
             self._dispatch(head, data[end + 4 : stop])
             return
+        self._wait_for_body(head, data[end + 4 :])
+
+    def _wait_for_body(self, head: RequestHead, data: bytes) -> None:
+        """Only for whom it may concern: nobody else makes the edge keep bytes (GW-9)."""
+        edge = self._edge
+        self._keep = False  # the body of who is not admitted stays unread
+        if not edge.admit(self, head):
+            return
+        self._keep = head.keep_alive
         self._head = head
+        self._body = bytearray()
         self.deadline = edge.loop.time() + edge.limits.body_time_max_s
         if head.expects_continue and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if length < 0:
+        if head.length < 0:
             self._chunked = ChunkedDecoder(strict=True)
-        self._need = length if length >= 0 else edge.limits.request_body_max_bytes
-        if have:
-            self._take_body(data[end + 4 :])
+        self._need = head.length if head.length >= 0 else edge.limits.request_body_max_bytes
+        if data:
+            self._take_body(data)
 
     def _partial_head(self, data: bytes) -> None:
+        if (
+            not 65 <= data[0] <= 90
+        ):  # no method: a TLS hello, say, shall not wait for its time limit
+            self.refuse(400, "this is not HTTP/1.1; the port speaks nothing else")
+            return
         if len(data) > HEADER_BLOCK_MAX_BYTES:
             self.refuse(431, "header block too large")
             return
@@ -248,18 +260,30 @@ class Connection(asyncio.Protocol):
         if self._need < 0:
             self.refuse(413, "the body is too large")
             return
-        self._body.append(data)
+        assert self._body is not None  # noqa: S101
+        self._body += data
+        self._edge.held_bytes += len(data)
+        if self._edge.held_bytes > BODIES_MAX_BYTES:
+            self.refuse(503, "too many large requests at once; try again later")
+            return
         if decoder is None and self._need:
             return
         if decoder is not None:
             if not decoder.done:
                 return
             surplus = decoder.surplus
-        body = b"".join(self._body)
-        self._body = []
+        body = self._drop_body()
         self._head = self._chunked = None
         self._buffer = surplus
         self._dispatch(head, body)
+
+    def _drop_body(self) -> bytes:
+        """Returns what has come of the body, which is no longer kept here."""
+        body, self._body = self._body, None
+        if body is None:
+            return b""
+        self._edge.held_bytes -= len(body)
+        return bytes(body)
 
     def _dispatch(self, head: RequestHead, body: bytes) -> None:
         self.busy = True
@@ -277,7 +301,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
+        transport = self._transport
+        return transport is not None and not self._closing and not transport.is_closing()
 
     @property
     def writable(self) -> bool:
@@ -327,7 +352,8 @@ class Connection(asyncio.Protocol):
         self._edge.refused += 1
         self._keep = False
         self._buffer = b""
-        self._head = None
+        self._head = self._chunked = None
+        self._drop_body()
         self.plain(status, text)
 
     def abort(self) -> None:
@@ -341,12 +367,24 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def timed_out(self) -> None:
-        if not self.open:  # closing, but the client does not take its last answer
-            self.abort()
+        if self._closing or not self.open:
+            if not self._reads_on():
+                self.abort()
         elif self.idle and not self._buffer:
             self.close()
         else:
             self.refuse(408, "the request did not arrive in time")
+
+    def _reads_on(self) -> bool:
+        """Slow, but the client takes its last answer, and more of it waits."""
+        if self._transport is None:
+            return False
+        now, waiting = taken(self._transport)
+        if not waiting or now <= self._taken:
+            return False
+        self._taken = now
+        self.deadline = self._edge.now + LINGER_MAX_S
+        return True
 
     def _done(self) -> None:
         self.busy = self._streaming = False
@@ -356,8 +394,14 @@ class Connection(asyncio.Protocol):
             return
         if not self._keep or self._edge.draining:
             self._closing = True
-            transport.close()
-            self.deadline = self._edge.now + 5
+            self._buffer = b""
+            self._read_on()
+            self.deadline = self._edge.now + LINGER_MAX_S
+            self._taken = -_NEVER
+            if transport.can_write_eof():
+                transport.write_eof()
+            else:
+                transport.close()  # TLS: written whole first, then its own end
             return
         limits = self._edge.limits
         self.deadline = self._edge.now + limits.idle_time_max_s
@@ -379,6 +423,9 @@ class Connection(asyncio.Protocol):
                 self._take_body(data)
             else:
                 self._take_head(data)
+        self._read_on()
+
+    def _read_on(self) -> None:
         transport = self._transport
         if self._paused and transport is not None and len(self._buffer) <= PIPELINED_MAX_BYTES:
             self._paused = False

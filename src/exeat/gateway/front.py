@@ -20,7 +20,8 @@ from exeat.gateway.asks import Asks
 from exeat.gateway.call import Call
 from exeat.gateway.clients import Clients
 from exeat.gateway.credentials import Credentials
-from exeat.gateway.edge import Connection, Exchange
+from exeat.gateway.edge import Connection
+from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.held import Held
 from exeat.gateway.http1 import CACHED_HEAD_BYTES, RequestHead
 from exeat.gateway.inbound import (
@@ -125,6 +126,16 @@ class Front:
             return self._request(connection, head, message, caller, door.server)
         self._not_a_request(connection, head, message, caller, door.server)
         return None
+
+    def admit(self, connection: Connection, head: RequestHead) -> bool:
+        """Before a body is waited for: is it from an agent, and for an endpoint?  Answers if not."""
+        door = self._doors.get(head) or self._door(connection, head)
+        if door is None:
+            return False
+        if self.credentials.caller(door.authorization, self.clock()) is None:
+            self._unauthenticated(connection, head)
+            return False
+        return True
 
     def _door(self, connection: Connection, head: RequestHead) -> Door | None:
         """What the head alone decides; heads come again and again, so it is kept by the head's

@@ -126,6 +126,13 @@ def _framing(fields: dict[str, str], absent: int) -> int:
     return int(length)
 
 
+def _options(fields: dict[str, str]) -> str:
+    """What the sender says of the connection; llhttp heeds the proxies' old spelling, so we do."""
+    old = fields.get("proxy-connection")
+    said = fields.get("connection", "")
+    return (said if old is None else f"{said}, {old}").lower()
+
+
 class _Oracle:
     """Collects what llhttp reads, to be compared with our own reading."""
 
@@ -172,7 +179,8 @@ def parse_request_head(block: bytes) -> RequestHead:
         raise BadHead("HTTP/1.0 is not served", 505)
     if not fields.get("host"):
         raise BadHead("missing Host")
-    if "upgrade" in fields or "upgrade" in fields.get("connection", "").lower():
+    options = _options(fields)
+    if "upgrade" in fields or "upgrade" in options:
         raise BadHead("Upgrade is not served")
     if fields.get("content-encoding", "identity").lower() != "identity":
         raise BadHead("Content-Encoding is not served", 415)
@@ -186,7 +194,7 @@ def parse_request_head(block: bytes) -> RequestHead:
         path.decode("ascii"),
         fields,
         length,
-        "close" not in fields.get("connection", "").lower(),
+        "close" not in options,
         repeated,
         expect is not None,
         len(block),
@@ -203,11 +211,12 @@ def parse_response_head(block: bytes) -> ResponseHead:
         raise BadHead("malformed status line")
     status = int(match.group(2))
     fields, _ = _fields(lines)
-    length = 0 if status < 200 or status in (204, 304) else _framing(fields, -2)
+    length = _framing(fields, -2)  # a malformed one is refused even where no body can follow
+    if status < 200 or status in (204, 304):
+        length = 0
     if fields.get("content-encoding", "identity").lower() != "identity":
         raise BadHead("compressed answer that was not asked for")
-    connection = fields.get("connection", "").lower()
-    keep = match.group(1) == b"1" and "close" not in connection and length != -2
+    keep = match.group(1) == b"1" and "close" not in _options(fields) and length != -2
     media = fields.get("content-type", "").partition(";")[0].strip().lower()
     return ResponseHead(status, fields, length, keep, media)
 
@@ -243,7 +252,14 @@ class HeadCache(Generic[T]):
 
 
 _CHUNK_LINE_MAX_BYTES: Final = 64
-_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\x20-\x7e\t]*)?")
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_CHUNK_SIZE: Final = re.compile(
+    rb"([0-9A-Fa-f]{1,8})(?:;%b(?:=(?:%b|\"[ !#-\[\]-~]*\"))?)*" % (_TOKEN, _TOKEN)
+)
+_NO_TRAILER: Final = frozenset(
+    {b"content-length", b"transfer-encoding", b"connection", b"proxy-connection", b"upgrade"}
+)
+"""Fields that frame a message or speak of its connection (RFC 9110, section 6.5.1)."""
 _TRAILER_MAX_BYTES: Final = 4096
 
 
@@ -259,7 +275,7 @@ class ChunkedDecoder:
     read, and ``surplus`` holds what followed it.
     """
 
-    __slots__ = ("_buffer", "_left", "_state", "done", "strict", "surplus")
+    __slots__ = ("_buffer", "_left", "_state", "_trailer", "done", "strict", "surplus")
 
     def __init__(self, *, strict: bool) -> None:
         self.strict = strict
@@ -267,6 +283,7 @@ class ChunkedDecoder:
         self.surplus = b""
         self._buffer = b""
         self._left = 0
+        self._trailer = 0
         self._state = 0  # 0 size line, 1 data, 2 CRLF after data, 3 trailers
 
     def feed(self, data: bytes) -> bytes:
@@ -308,8 +325,13 @@ class ChunkedDecoder:
         elif self._state == 3:
             if not line:
                 self.done = True
-            elif self.strict or len(line) > _TRAILER_MAX_BYTES or b"\n" in line:
-                raise BadChunk("trailers are not served")
+                return
+            self._trailer += len(line) + 2
+            field = None if self.strict else _LINE.fullmatch(line)
+            if field is None or self._trailer > _TRAILER_MAX_BYTES:
+                raise BadChunk("trailers that are malformed, too large or not served")
+            if field[1].lower() in _NO_TRAILER:
+                raise BadChunk("a trailer that frames")
         else:
             match = _CHUNK_SIZE.fullmatch(line) if len(line) <= _CHUNK_LINE_MAX_BYTES else None
             if match is None or (self.strict and b";" in line):

@@ -12,7 +12,7 @@ from exeat.core.ids import ActionId, ServerId
 from exeat.core.request import AccessRequest, Caller
 from exeat.gateway import answers
 from exeat.gateway.answer import ClientAnswer
-from exeat.gateway.edge import Exchange
+from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.handshake import LIST_MAX_S, UpstreamError, ask, fetch_all
 from exeat.gateway.inbound import Request
 from exeat.gateway.methods import LIST_KEY, Era

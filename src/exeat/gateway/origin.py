@@ -33,7 +33,8 @@ ENDING_MAX_S: Final = 1.0
 ENDING_MAX_BYTES: Final = 4096
 """How long, and with how much more, an event stream may end after its answer; else it is cut."""
 INTERIM_MAX: Final = 32
-"""Interim answers (100, 103) in one piece before the answer itself."""
+"""Interim answers (100, 103) before the answer itself."""
+_NOT_INTERIM: Final = frozenset({"content-length", "transfer-encoding", "upgrade"})
 
 
 class ResponseSink(Protocol):
@@ -175,7 +176,8 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection; one request at a time."""
 
     __slots__ = (
-        "_buffer", "_chunked", "_head", "_left", "_look", "_origin", "_paused", "_sink", "_transport",
+        "_buffer", "_chunked", "_head", "_interim", "_left", "_look", "_origin", "_paused", "_sink",
+        "_transport",
         "idle_since",
     )  # fmt: skip
 
@@ -185,7 +187,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink: ResponseSink | None = None
         self._head: ResponseHead | None = None
         self._chunked: ChunkedDecoder | None = None
-        self._left = 0
+        self._left = self._interim = 0
         self._paused = False
         self._buffer = b""
         self._look: select.poll | None = None
@@ -248,7 +250,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read_head(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
         """The head of the answer and what follows it; None if it is not there yet, or never will."""
-        for _ in range(INTERIM_MAX + 1):
+        while self._interim <= INTERIM_MAX:
             end = data.find(b"\r\n\r\n")
             if end < 0:
                 if len(data) > HEADER_BLOCK_MAX_BYTES:
@@ -266,7 +268,12 @@ class UpstreamConnection(asyncio.Protocol):
                 self._fail("switched protocols unasked")
                 return None
             if head.status >= 200:
+                self._interim = 0
                 return head, data
+            if not head.keep_alive or not _NOT_INTERIM.isdisjoint(head.fields):
+                self._fail("sent an interim answer that ends the connection or frames a body")
+                return None
+            self._interim += 1
         self._fail("sent interim answers without end")
         return None
 

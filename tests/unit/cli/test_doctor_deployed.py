@@ -107,7 +107,7 @@ def test_names_that_are_not_served() -> None:
 @requirement("GW-14")
 def test_tls_files_and_the_port_that_speaks_it(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "authority")
-    (certificate, key), (_, other) = authority.issue("server"), authority.issue("other")
+    (certificate, key), (_, other) = authority.issue("server", 1), authority.issue("other")
     Home(tmp_path / "home").state.close()
     settings = tmp_path / "home" / "exeat.toml"
 
@@ -117,7 +117,7 @@ def test_tls_files_and_the_port_that_speaks_it(tmp_path: Path) -> None:
 
     write(other, 0)
     found = look(tmp_path / "home")["tls"]
-    assert found.status is Status.PROBLEM and "do not belong together" in found.says
+    assert found.status is Status.PROBLEM and "is not the key of" in found.says
     write(key, 0)
     key.chmod(0o644)
     found_all = look(tmp_path / "home")

@@ -1,6 +1,7 @@
 """Whatever a client or a server sends or leaves unread, the memory that it holds is bounded."""
 
 import asyncio
+import contextlib
 import json
 import tracemalloc
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from worlds import Seen, Wire, World, until
 from exeat.core.limits import JSON_DEPTH_MAX
 from exeat.core.strictjson import MalformedJson
 from exeat.gateway import fastjson, http1
-from exeat.gateway.edge import PIPELINED_MAX_BYTES, WRITE_MAX_BYTES, Connection, Edge, Exchange
+from exeat.gateway.edge import PIPELINED_MAX_BYTES, WRITE_MAX_BYTES, Connection, Edge
+from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.http1 import HeadCache, RequestHead, parse_request_head
 from exeat.gateway.link_http import REPLIES_MAX, LegacyHttpLink
 from exeat.gateway.origin import Origin, ResponseSink, Sending
@@ -301,3 +303,64 @@ def test_depth_is_counted_without_a_memory_of_the_way_back() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 5 * len(text)
+
+
+# ---- bodies that have not arrived whole
+
+
+@requirement("GW-9", "GW-14")
+@pytest.mark.parametrize("framing", ["content-length: 4000000", "transfer-encoding: chunked"])
+@pytest.mark.parametrize("who", ["nobody", "a stranger", "another host", "no endpoint"])
+async def test_the_body_of_who_is_not_admitted_is_not_waited_for(who: str, framing: str) -> None:
+    """The answer comes at the head; bytes of the body are dropped, and the connection ends."""
+    host = "evil.example" if who == "another host" else "localhost"
+    path = "/nowhere" if who == "no endpoint" else "/mcp/up"
+    key = {"nobody": "", "a stranger": "authorization: Bearer x\r\n"}.get(
+        who, "authorization: Bearer bot\r\n"
+    )
+    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\n{key}{framing}\r\nexpect: 100-continue\r\n\r\n"
+    async with World() as world, asyncio.timeout(10), world.connect() as client:
+        client.write(head.encode() + b"8\r\n12345678\r\n")
+        answer = await client.answer()
+        wanted = {"another host": 403, "no endpoint": 404}.get(who, 401)
+        assert (answer.status, answer.fields["connection"]) == (wanted, "close")
+        client.write(b"8\r\n12345678\r\n" * 1000)
+        assert await client.closed() == b""
+        assert world.edge.held_bytes == 0
+
+
+@requirement("GW-9")
+async def test_bodies_of_all_connections_together_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("exeat.gateway.edge.BODIES_MAX_BYTES", 2_000_000)
+    async with World() as world, asyncio.timeout(20), contextlib.AsyncExitStack() as stack:
+        whole = world.tool(arguments={"text": "x" * 900_000})
+        clients = [await stack.enter_async_context(world.connect()) for _ in range(4)]
+        for client in clients[:2]:
+            client.write(whole[:-1])
+        await until(lambda: world.edge.held_bytes > 1_800_000 - 2)
+        clients[2].write(whole[:-1])
+        assert (await clients[2].answer()).status == 503
+        assert await clients[2].closed() == b""
+        clients[3].write(world.tool())
+        assert (await clients[3].answer()).status == 200
+        await clients[1].close()
+        await until(lambda: world.edge.held_bytes < 1_000_000)
+        clients[0].write(whole[-1:])
+        assert (await clients[0].answer()).status == 200
+        assert world.edge.held_bytes == 0
+
+
+@requirement("GW-14")
+async def test_a_client_that_goes_on_sending_still_reads_why_it_was_refused() -> None:
+    """Closed at once, what it sends would make the kernel take the answer back."""
+    async with World() as world, asyncio.timeout(10), world.connect() as client:
+        raw = world.raw(b"x", {"content-length": "9000000"})
+        client.write(raw + b"x" * 1_000_000)
+        await until(lambda: world.edge.refused == 1)
+        for _ in range(20):
+            client.write(b"x" * 100_000)
+            await asyncio.sleep(0)
+        assert (await client.answer()).status == 413
+        assert await client.closed() == b""

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from requirements import requirement
 from worlds import Client, Wire, connected, until
 
-from exeat.gateway.edge import Connection, Edge, Exchange
+from exeat.gateway.edge import Connection, Edge
+from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.settings import GatewaySettings
 
@@ -287,7 +288,7 @@ async def test_a_slow_head_meets_one_limit_however_many_bytes_come(door: Door) -
         assert connection.deadline == first
     door.late()
     assert b"408 Request Timeout" in wire.written
-    assert wire.closed
+    assert wire.over
 
 
 @requirement("GW-14")
@@ -330,7 +331,7 @@ async def test_a_client_that_never_reads_its_last_answer_is_cut_off(door: Door) 
     connection, wire = Connection(door.edge), Wire()
     connection.connection_made(wire)
     connection.data_received(b"BAD\r\n\r\n")
-    assert wire.closed and not wire.aborted
+    assert wire.over and not wire.aborted
     assert connection in door.edge.connections
     door.late()
     assert wire.aborted

@@ -1,7 +1,6 @@
 """The network: the port, who listens there, the address it is bound to, the servers behind."""
 
 import http.client
-import ipaddress
 import os
 import socket
 import ssl
@@ -10,9 +9,8 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
-from cryptography import x509
-
 from exeat.app.doctor.check import SOON_DAYS, Finding, Patient, ok, problem, skipped, warn
+from exeat.app.tls import certificate, is_loopback
 from exeat.core.errors import ExeatError, UpstreamFailed
 from exeat.core.facts import ServerSpec, Transport
 from exeat.gateway.isolation import NONE, choose_isolation, landlock_abi, proven
@@ -46,22 +44,23 @@ def bind(patient: Patient) -> Iterator[Finding]:
 
 def tls(patient: Patient) -> Iterator[Finding]:
     """The files as the gateway reads them at its start, and how long they last."""
-    settings = patient.settings
     try:
-        found = settings.tls
+        found = certificate(patient.home, patient.settings)
+        if found is not None:
+            found.context()
     except ExeatError as error:
         yield problem("tls", f"{str(error).rstrip('.')}.", error.remedy)
         return
-    if found is None or settings.tls_certificate is None or settings.tls_key is None:
+    if found is None:
         yield skipped("tls", "TLS is not set.")
         return
-    if settings.tls_key.stat().st_mode & 0o007:
+    if found.key_is_open:
         yield warn(
             "tls.key",
-            f"Everybody on this machine can read {settings.tls_key}.",
-            f"Run `chmod o-rwx {settings.tls_key}`.",
+            f"Others on this machine can read {found.key}.",
+            f"Run `chmod 600 {found.key}`.",
         )
-    first = x509.load_pem_x509_certificates(settings.tls_certificate.read_bytes())[0]
+    first = found.leaf()
     yield certificate_finding(first.not_valid_before_utc, first.not_valid_after_utc, patient.now)
 
 
@@ -77,13 +76,6 @@ def certificate_finding(begins: datetime, ends: datetime, now_ns: int) -> Findin
     if (ends - now).days <= SOON_DAYS:
         return warn("tls", f"The certificate ends in {(ends - now).days} days.", renew)
     return ok("tls", f"The certificate and its key belong together, until {ends:%Y-%m-%d}.")
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def port(patient: Patient) -> Iterator[Finding]:
