@@ -21,8 +21,8 @@ $(READY): pyproject.toml requirements.lock scripts/bootstrap.sh scripts/trust.sh
 demo: $(READY) ## run the whole story against real MCP servers; checks itself (under a minute)
 	@$(BIN)/python demo/run.py
 
-test: $(READY) ## run the tests, two files at a time
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(READY) ## run the tests, three files at a time
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: $(READY) ## lint, format, types, floors
 	@$(BIN)/ruff check .

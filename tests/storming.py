@@ -51,7 +51,7 @@ async def slow_head(port: int, key: str) -> None:
             await writer.drain()
             if reader.at_eof():
                 return
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
         await reader.read()
 
 
@@ -68,7 +68,7 @@ async def slow_body(port: int, key: str) -> None:
             await writer.drain()
             if reader.at_eof():
                 return
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
         await reader.read()
 
 

@@ -65,8 +65,8 @@ def whole(place: Place, gateway: Gateway) -> None:
     "part, width, rounds",
     [
         (storming.flood_of_headers, 20, 100),
-        (storming.slow_head, 200, 400),
-        (storming.slow_body, 200, 400),
+        (storming.slow_head, 200, 200),
+        (storming.slow_body, 200, 200),
         (storming.come_and_go, 50, 2_000),
     ],
     ids=lambda value: getattr(value, "__name__", None),

@@ -32,6 +32,8 @@ BODIES_MAX_BYTES: Final = 256 * 1024 * 1024
 LINGER_MAX_S: Final = 5.0
 """How long a client may read nothing of its last answer; what it still sends is dropped.  If we
 closed at once, unread bytes would make the kernel take the answer back (RFC 9112, 9.6)."""
+LAST_ANSWER_MAX_S: Final = 600.0
+"""Of a last answer in all, however it is read: a byte now and then holds no connection for good."""
 _NEVER: Final = float("inf")
 _STATUS: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
@@ -100,8 +102,9 @@ class Connection(asyncio.Protocol):
     """One client connection.  ``exchange`` is what answers the request in flight, if any."""
 
     __slots__ = (
-        "_body", "_buffer", "_chunked", "_closing", "_edge", "_fresh", "_head", "_keep", "_need", "_paused",
-        "_scheduled", "_streaming", "_taken", "_transport", "_writing", "busy", "deadline", "exchange",
+        "_body", "_buffer", "_chunked", "_closing", "_edge", "_fresh", "_head", "_keep", "_last_until",
+        "_need", "_paused", "_scheduled", "_streaming", "_taken", "_transport", "_writing", "busy",
+        "deadline", "exchange",
     )  # fmt: skip
 
     def __init__(self, edge: Edge) -> None:
@@ -120,6 +123,7 @@ class Connection(asyncio.Protocol):
         self._fresh = True
         self._writing = True
         self._taken: float = 0
+        self._last_until: float = 0
         self.busy = False
         self.exchange: Exchange | None = None
         self.deadline = _NEVER
@@ -379,8 +383,9 @@ class Connection(asyncio.Protocol):
         """Slow, but the client takes its last answer, and more of it waits."""
         if self._transport is None:
             return False
+        self._last_until = self._last_until or self._edge.now + LAST_ANSWER_MAX_S
         now, waiting = taken(self._transport)
-        if not waiting or now <= self._taken:
+        if not waiting or now <= self._taken or self._edge.now > self._last_until:
             return False
         self._taken = now
         self.deadline = self._edge.now + LINGER_MAX_S

@@ -24,29 +24,45 @@ TESTS = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    made = Home(tmp_path / "home")
+def served(path: Path) -> Home:
+    """Its server is the one of the matrix, on stdio; what agents may do is everything."""
+    made = Home(path)
     server = made.server(
         "m", command=[sys.executable, str(TESTS / "e2e" / "matrix_server.py"), "--stdio"]
     )
     made.pin_all(server)
     made.policy('@id("all") permit(principal, action, resource);')
     (made.path / "exeat.toml").write_text("heartbeat_s = 0.2\n")
+    return made
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    made = served(tmp_path / "home")
     yield made
     made.state.close()
 
 
-@pytest.fixture
-def stopped(home: Home) -> Home:
-    """A gateway answered a call on it and was stopped."""
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home on which a gateway answered a call and was stopped."""
+    home = served(tmp_path_factory.mktemp("used") / "home")
     key = home.agent("bot", ["m"])
     with running(Gateway(home.path)) as gateway:
         wire = Wire(gateway.port, key, "/mcp/m")
         assert text(wire.call("add", a=1, b=2)) == "3"
         wire.http.close()
         assert gateway.stop() == 0
-    return home
+    home.state.close()
+    return home.path
+
+
+@pytest.fixture
+def stopped(used: Path, tmp_path: Path) -> Iterator[Home]:
+    """A copy of ``used``, a test's own."""
+    made = Home.copied(used, tmp_path / "home")
+    yield made
+    made.state.close()
 
 
 def contents(archive: Path) -> dict[str, bytes]:

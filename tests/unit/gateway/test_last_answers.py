@@ -16,7 +16,7 @@ from worlds import Client, Seen, Wire, World, until
 
 from exeat.app.tls import Certificate
 from exeat.gateway import tls
-from exeat.gateway.edge import Connection, Edge
+from exeat.gateway.edge import LAST_ANSWER_MAX_S, Connection, Edge
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.settings import GatewaySettings
 
@@ -66,6 +66,21 @@ def test_who_reads_on_is_not_cut_and_who_stops_is(kind: type[Slow]) -> None:
     for wire.unsent in (100, 60, 59):
         connection.timed_out()
         assert not wire.aborted
+    connection.timed_out()
+    assert wire.aborted
+
+
+@requirement("GW-14")
+@pytest.mark.parametrize("kind", [Slow, SlowTls])
+def test_a_byte_now_and_then_holds_no_connection_for_good(kind: type[Slow]) -> None:
+    wire = kind()
+    connection = last_answer(wire)
+    edge = connection._edge
+    for wire.unsent in range(100, 90, -1):
+        connection.timed_out()
+        assert not wire.aborted
+    edge.now += LAST_ANSWER_MAX_S + 1
+    wire.unsent = 80
     connection.timed_out()
     assert wire.aborted
 
@@ -145,3 +160,4 @@ async def test_who_reads_none_of_a_large_last_event_is_cut(over_tls: bool, tmp_p
 def test_the_time_limit_of_a_tls_end_is_none_that_an_answer_could_meet() -> None:
     """It runs while the answer is still written; the edge's own limits shall come first."""
     assert 2 * GatewaySettings().upstream_answer_max_s < tls.SHUTDOWN_MAX_S
+    assert LAST_ANSWER_MAX_S < tls.SHUTDOWN_MAX_S
