@@ -27,7 +27,7 @@ from exeat.evidence.ledger import Ledger
 from exeat.evidence.model import DecisionContext, Instance, OutcomeFacts, Receipt
 from exeat.evidence.note import Signer
 from exeat.evidence.quota import LedgerLimits
-from exeat.evidence.store import OpenState, Row, StoreFailed, SubjectKey
+from exeat.evidence.store import LedgerStore, OpenState, Row, StoreFailed, SubjectKey
 from exeat.storage.ledger import SqliteLedgerStore
 
 ADA, GIT = PersonId("ada"), ServerId("git")
@@ -112,12 +112,19 @@ class FailingStore(SqliteLedgerStore):
 class World:
     """A ledger on the running loop.  ``answers`` of decisions come back as values."""
 
-    def __init__(self, path: Path, limits: LedgerLimits | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limits: LedgerLimits | None = None,
+        store: LedgerStore | None = None,
+        origin: str = ORIGIN,
+        seed: bytes = SEED,
+    ) -> None:
         self.path, self.clock = path, Clock()
-        self.signer = Signer(ORIGIN, SEED)
-        self.store = FailingStore(path)
+        self.signer = Signer(origin, seed)
+        self.store: Any = FailingStore(path) if store is None else store
         instance = Instance(
-            "gw-1", ORIGIN, self.signer.verifier.id.hex(), "0.1.0", "d" * 64, 5000, {"workers": 1}
+            "gw-1", origin, self.signer.verifier.id.hex(), "0.1.0", "d" * 64, 5000, {"workers": 1}
         )
         self.ledger = Ledger(
             instance, self.store, self.signer, MASTER, clock=self.clock, random=os.urandom,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ledger_places import Place
 
 from exeat.storage.state import State, open_state
 
@@ -107,3 +108,13 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopen]:
 @pytest.fixture
 def state(reopen: Reopen) -> State:
     return reopen()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    url = None
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres").database()
+    made = Place(tmp_path, url)
+    yield made
+    made.close()

@@ -6,9 +6,11 @@ then everything is denied (``state_stale``), naming the cause.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -19,6 +21,15 @@ from exeat.policy.decide import Pdp
 from exeat.storage.state import State
 
 _log = structlog.get_logger("exeat.state")
+
+
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def running() -> float:
+    """Seconds that only grow, also while the machine sleeps.  Not the loop's clock, which stands
+    still while one callback runs."""
+    return time.clock_gettime(_CLOCK)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +57,8 @@ def load_view(state: State, previous: View | None) -> View:
 
 
 class Live:
-    """``on_change`` runs on the loop after a swap, with the new view."""
+    """``begun``: when the reading of ``first`` was begun, by ``clock``.  ``on_change`` runs on the loop
+    after a swap, with the new view."""
 
     def __init__(
         self,
@@ -55,26 +67,32 @@ class Live:
         *,
         poll_s: float,
         age_max_s: float,
+        begun: float,
         loop: asyncio.AbstractEventLoop,
         on_change: Callable[[View], None],
+        clock: Callable[[], float] = running,
     ) -> None:
         self.view = first
         self._state = state
         self._poll_s, self._age_max_s = poll_s, age_max_s
-        self._loop = loop
+        self._loop, self._clock = loop, clock
         self._on_change = on_change
-        self._confirmed = loop.time()
+        self._confirmed = begun
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exeat-state")
         self.problem = ""
         self._poller: asyncio.Task[None] | None = None
-        self._hint = asyncio.Event()
+        self._hint, self._asked = asyncio.Event(), asyncio.Event()
 
     @property
     def fresh(self) -> bool:
-        return self._loop.time() - self._confirmed <= self._age_max_s
+        """APP-10: the database itself said, to a poll begun less than ``age_max_s`` ago, that the
+        view in force is its latest."""
+        return self._clock() - self._confirmed < self._age_max_s
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        """Returns once the database was asked for the first time."""
         self._poller = self._loop.create_task(self._poll())
+        await self._asked.wait()
 
     def hint(self) -> None:
         """Something may have changed: look at once."""
@@ -82,7 +100,8 @@ class Live:
 
     async def _poll(self) -> None:
         while True:
-            begun = self._loop.time()
+            self._hint.clear()  # a hint that comes while we look makes us look again
+            begun = self._clock()
             try:
                 await self._look()
                 self._confirmed = begun
@@ -91,9 +110,10 @@ class Live:
                 self._failed(str(error))
             except Exception as error:  # noqa: BLE001 - the running view stays until its age limit
                 self._failed(f"{type(error).__name__}: {error}")
-            self._hint.clear()
+            self._asked.set()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hint.wait(), self._poll_s)
+                async with asyncio.timeout(self._poll_s):  # wait_for could swallow our cancelling
+                    await self._hint.wait()
 
     async def _look(self) -> None:
         epoch = await self._loop.run_in_executor(self._thread, self._state.epoch)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 import uvloop
@@ -18,10 +18,11 @@ import uvloop
 from exeat import __version__
 from exeat.app.descriptors import fitted
 from exeat.app.journal import Journal
-from exeat.app.live import Live, View, load_view
+from exeat.app.live import Live, View, load_view, running
 from exeat.app.lock import HomeLock
 from exeat.app.notify import notify
 from exeat.app.observe import digests
+from exeat.app.rooting import Rooting
 from exeat.app.settings import Settings
 from exeat.app.tls import Certificate, certificate, warn_of_plain_http
 from exeat.core.errors import Conflict, ExeatError, NotFound
@@ -42,6 +43,9 @@ from exeat.gateway.wire import Incoming
 from exeat.storage.ledger import SqliteLedgerStore
 from exeat.storage.places import checkpoint_path
 from exeat.storage.state import State, open_state
+
+if TYPE_CHECKING:  # needs the driver of PostgreSQL, an extra
+    from exeat.storage.hints import Hints
 
 _log = structlog.get_logger("exeat.serve")
 DRAIN_MAX_S: Final = 5.0
@@ -66,14 +70,18 @@ class Gateway:
         self.state = state
         self.loop = asyncio.get_running_loop()
         self.ledger = self._open_ledger()
+        self.rooting = Rooting(state, self._signer, home, settings.root_every_s)
+        self._hints = self._listener()
         self.journal = Journal(state, self.ledger, self.loop)
         self._isolations: dict[tuple[str, str], Isolation] = {}
+        begun = running()
         first = load_view(state, None)
         self.live = Live(
             state,
             first,
             poll_s=settings.state_poll_s,
             age_max_s=settings.staleness_max_s,
+            begun=begun,
             loop=self.loop,
             on_change=self._changed,
         )
@@ -120,6 +128,7 @@ class Gateway:
             staleness_ms=int(settings.staleness_max_s * 1000),
             settings={"host": settings.host, "state_poll_s": str(settings.state_poll_s)},
         )
+        self._signer = signer
         ledger = Ledger(
             instance,
             self._ledger_store(signer.verifier.name),
@@ -143,6 +152,18 @@ class Gateway:
 
         holder = f"{instance} on {socket.gethostname()}, pid {os.getpid()}"
         return PostgresLedgerStore(url, origin, holder, checkpoint_path(self.home, instance))
+
+    def _listener(self) -> "Hints | None":
+        """What the database says of changes, at once; without it the next poll sees them."""
+        if self.settings.database_url is None:
+            return None
+        from exeat.storage.hints import Hints
+
+        def heard() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self.loop.call_soon_threadsafe(self.live.hint)
+
+        return Hints(self.settings.database_url, heard)
 
     # ---- changes
 
@@ -183,8 +204,11 @@ class Gateway:
 
     async def start(self) -> int:
         """Listen.  Returns the port.  Raises Conflict if the address is taken."""
-        self.live.start()
+        await self.live.start()
         self.journal.start()
+        self.rooting.start(self.loop)
+        if self._hints is not None:
+            self._hints.start()
         self._relister = self.loop.create_task(self._relist())
         try:
             self.server = await self.loop.create_server(
@@ -224,9 +248,13 @@ class Gateway:
             self._relister.cancel()
         await self.front.close()
         self.edge.close()
+        if self._hints is not None:
+            await self.loop.run_in_executor(None, self._hints.close)
+        reachable = self.live.fresh
         await self.live.close()
         await self.journal.close()
         await self.ledger.close()
+        await self.rooting.close(self.loop, write=reachable)
         self.state.close()
 
 

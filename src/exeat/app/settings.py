@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     state_poll_s: float = Field(default=limits.SNAPSHOT_POLL_S, gt=0, le=1)
     state_age_max_s: float | None = Field(default=None, gt=0)
     heartbeat_s: float = Field(default=10.0, gt=0)
+    root_every_s: float = Field(default=60.0, gt=0)
 
     @property
     def staleness_max_s(self) -> float:

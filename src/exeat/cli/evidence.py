@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,11 +17,12 @@ from exeat.cli.desk import (
     show_json,
     table,
 )
+from exeat.cli.rooted import Rooted, check_home, latest_root, origin_of
 from exeat.core.errors import Invalid, LedgerUnavailable, NotFound
-from exeat.evidence.model import DecisionLeaf, EventLeaf, LogLeaf, OutcomeLeaf
+from exeat.evidence.model import DecisionLeaf, EventLeaf, OutcomeLeaf
 from exeat.evidence.note import Verifier
 from exeat.evidence.reader import Entry, EvidenceReader
-from exeat.evidence.store import LedgerReader, StoreFailed
+from exeat.evidence.store import StoreFailed
 from exeat.evidence.verify import verify as verify_ledger
 from exeat.evidence.words import moment, report_lines
 from exeat.storage.ledger import export_ledger
@@ -62,11 +64,11 @@ def _one(where: Path | None, home: Path | None) -> LedgerPlace:
     return found[0]
 
 
-def open_reader(place: LedgerPlace, *, values: bool) -> EvidenceReader:
+@contextmanager
+def open_reader(place: LedgerPlace, *, values: bool) -> Iterator[EvidenceReader]:
     """``values``: open sealed values with the master key of the home that the ledger belongs to."""
     from exeat.evidence.keys import load_master
 
-    source = place.reader()
     master = None
     if values:
         key = place.home / "keys" / "master.key" if place.home is not None else Path("master.key")
@@ -76,16 +78,8 @@ def open_reader(place: LedgerPlace, *, values: bool) -> EvidenceReader:
                 remedy="Leave out --values.",
             )
         master = load_master(key)
-    return EvidenceReader(source, _origin(source), master)
-
-
-def _origin(source: LedgerReader) -> str:
-    """The log's name, from the key that its first entry enrolled."""
-    for entry in EvidenceReader(source).entries(0):
-        if isinstance(entry.leaf, LogLeaf) and isinstance(entry.leaf.facts, dict):
-            return str(entry.leaf.facts.get("key", "")).partition("+")[0]
-        break
-    return ""
+    with closing(place.reader()) as source:
+        yield EvidenceReader(source, origin_of(source)[0], master)
 
 
 @app.command()
@@ -97,23 +91,50 @@ def verify(
     key: Annotated[
         str | None, typer.Option(help="The gateway's key as its owner told you (name+id+base64).")
     ] = None,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(help="A root over all logs that was kept elsewhere; repeatable."),
+    ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Check the whole record offline: nothing cut, edited, reordered or inserted."""
+    """Check the whole record offline: nothing cut, edited, reordered or inserted, no log gone."""
     held = tuple(path.read_bytes() for path in checkpoint or ())
+    kept = [path.read_bytes() for path in root or ()]
     verifier = Verifier.parse(key) if key else None
-    sound = True
-    for place in ledgers(where, home):
+    logs = ledgers(where, home)
+    rooted = _roots_of(where, home, logs, kept)
+    sound = not rooted.problems
+    for place in logs:
         began = time.perf_counter()
-        reader = place.reader()
-        report = verify_ledger(reader, key=verifier, held=held, published=place.published())
+        with closing(place.reader()) as reader:
+            heads = rooted.wanted.get(origin_of(reader)[0])
+            report = verify_ledger(
+                reader, key=verifier, held=held, published=place.published(), heads=heads
+            )
         say(f"{place.shown}:")
         for line in report_lines(report):
             say(line)
         say(f"({report.entries} entries in {time.perf_counter() - began:.2f} s)")
         sound = sound and report.sound
+    if rooted.count or rooted.problems:
+        say("all logs:")
+        for line in rooted.lines():
+            say(line)
     if not sound:
         raise typer.Exit(1)
+
+
+def _roots_of(
+    where: Path | None, home: Path | None, logs: list[LedgerPlace], kept: list[bytes]
+) -> Rooted:
+    """Of a whole home; one file alone says nothing of the other logs."""
+    from exeat.app.home import home_path
+
+    if where is None or not where.is_file():
+        return check_home(home_path(where or home), logs, kept)
+    if kept:
+        raise Invalid("A root is over all logs.", remedy="Name the home, not one ledger file.")
+    return Rooted()
 
 
 def _since(text: str | None) -> int:
@@ -142,7 +163,8 @@ def audit(
 ) -> None:
     """What agents tried, what was decided and why, and what became of it."""
     place = _one(where, home)
-    rows = list(_rows(open_reader(place, values=values), agent, _since(since), events=events))
+    with open_reader(place, values=values) as reader:
+        rows = list(_rows(reader, agent, _since(since), events=events))
     rows = rows[-last:] if last else rows
     if as_json:
         show_json(rows)
@@ -205,18 +227,18 @@ def show(
     """One entry whole; a decision with its outcome."""
     import msgspec
 
-    reader = open_reader(_one(where, home), values=values)
-    number = decision.rpartition("-")[2]
-    entry = reader.entry(int(number)) if number.isdigit() else reader.decision(decision)[0]
-    shown = {
-        "entry": msgspec.to_builtins(entry.leaf),
-        "hash": entry.leaf_hash.hex(),
-        "values": entry.values,
-    }
-    if isinstance(entry.leaf, DecisionLeaf):
-        _, outcome = reader.decision(decision)
-        if outcome is not None:
-            shown["outcome"] = msgspec.to_builtins(outcome.leaf)
+    with open_reader(_one(where, home), values=values) as reader:
+        number = decision.rpartition("-")[2]
+        entry = reader.entry(int(number)) if number.isdigit() else reader.decision(decision)[0]
+        shown = {
+            "entry": msgspec.to_builtins(entry.leaf),
+            "hash": entry.leaf_hash.hex(),
+            "values": entry.values,
+        }
+        if isinstance(entry.leaf, DecisionLeaf):
+            _, outcome = reader.decision(decision)
+            if outcome is not None:
+                shown["outcome"] = msgspec.to_builtins(outcome.leaf)
     show_json(shown)
 
 
@@ -224,13 +246,22 @@ def show(
 def checkpoint(where: Where = None, home: HomeOption = None) -> None:
     """Print the latest signed checkpoint: keep it somewhere else, or give it to an auditor."""
     latest = None
-    for _, note in _one(where, home).reader().checkpoints():
-        latest = note
+    with closing(_one(where, home).reader()) as reader:
+        for _, note in reader.checkpoints():
+            latest = note
     if latest is None:
         raise NotFound(
             "No checkpoint was signed yet.", remedy="The gateway signs one every few seconds."
         )
     typer.echo(latest.decode(), nl=False)
+
+
+@app.command()
+def roots(home: HomeOption = None) -> None:
+    """Print the latest signed root over all logs: kept elsewhere, no whole log can vanish."""
+    from exeat.app.home import home_path
+
+    typer.echo(latest_root(home_path(home)).decode(), nl=False)
 
 
 @app.command()
@@ -242,6 +273,7 @@ def export(
     """A copy for a stranger: every entry and checkpoint, no sealed value and no key."""
     if target.exists():
         raise Invalid(f"{target} exists already.", remedy="Name a new file.")
-    size = export_ledger(_one(where, home).reader(), target)
+    with closing(_one(where, home).reader()) as reader:
+        size = export_ledger(reader, target)
     say(f"{size} entries in {target}.")
     next_step(f"exeat evidence verify {target}   (works on any machine)")

@@ -125,6 +125,19 @@ def open_note(note: bytes, verifier: Verifier) -> str:
     return text
 
 
+def note_text(note: bytes) -> str:
+    """The text, whoever signed it.  Raises Invalid."""
+    return _parse(note)[0]
+
+
+def signers(note: bytes) -> list[str]:
+    """The names under its signatures, none of them checked.  Empty if it is no note."""
+    try:
+        return [name for name, _ in _parse(note)[1]]
+    except Invalid:
+        return []
+
+
 def _parse(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
     try:
         whole = note.decode("utf-8")

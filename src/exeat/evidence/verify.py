@@ -5,8 +5,9 @@ decreases; 3 every outcome names an earlier permit by index and hash, once; 4 th
 from the entries has the root of every signed checkpoint, also of one that somebody else held.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Final
 
 from exeat.core.decision import Verdict
@@ -57,10 +58,12 @@ def verify(
     key: Verifier | None = None,
     held: tuple[bytes, ...] = (),
     published: tuple[bytes, ...] = (),
+    heads: Mapping[int, bytes] | None = None,
 ) -> Report:
     """Check everything.  ``key``: given by somebody who knows the gateway; without it the key that
     the ledger enrolled itself is used.  ``held``: checkpoints that somebody else kept;
-    ``published``: those that lie beside the ledger, so in the same hands."""
+    ``published``: those that lie beside the ledger, so in the same hands.  ``heads``: size → root
+    hash, as roots over all logs say."""
     report = Report(key_given=key is not None)
     check = _Check(report)
     try:
@@ -73,6 +76,7 @@ def verify(
         report.key = str(verifier)
         wanted = _Wanted(report, verifier, reader, (*held, *published))
         report.held = wanted.largest(held)
+        wanted.rooted(heads or {})
         check.row(first, wanted)
         for row in rows:
             check.row(row, wanted)
@@ -102,6 +106,7 @@ class _Wanted:
         self._stored = self._open_stored(reader)
         self._held: dict[int, list[bytes]] = {}
         self._opened: dict[bytes, int] = {}
+        self._sizes: list[int] = []
         for note in held:
             try:
                 checkpoint = open_checkpoint(note, verifier)
@@ -110,6 +115,7 @@ class _Wanted:
                 continue
             self._opened[note] = checkpoint.size
             self._held.setdefault(checkpoint.size, []).append(checkpoint.root)
+            heappush(self._sizes, checkpoint.size)
         self._stored_next = next(self._stored, None)
         self.next_size = self._least()
 
@@ -129,8 +135,17 @@ class _Wanted:
         """Size of the largest good checkpoint among ``held``."""
         return max((self._opened[note] for note in held if note in self._opened), default=None)
 
+    def rooted(self, heads: Mapping[int, bytes]) -> None:
+        """Also what the roots over all logs say of this one."""
+        for size, root in heads.items():
+            self._held.setdefault(size, []).append(root)
+            heappush(self._sizes, size)
+        self.next_size = self._least()
+
     def _least(self) -> int:
-        sizes = [*self._held]
+        while self._sizes and self._sizes[0] not in self._held:
+            heappop(self._sizes)
+        sizes = self._sizes[:1]
         if self._stored_next is not None:
             sizes.append(self._stored_next[0])
         return min(sizes, default=-1)

@@ -10,7 +10,6 @@ their limits, since a network that is silent tells nobody that it is.
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
@@ -19,12 +18,12 @@ from typing import Any, Final
 from uuid import uuid4
 
 import psycopg
-from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from exeat.evidence.store import LedgerBroken, OpenState, Row, StoreFailed, SubjectKey
 from exeat.storage.engine import POSTGRES_PATIENCE, libpq_address
 from exeat.storage.patience import WATCH, PatientConnection
+from exeat.storage.publish import publish
 
 ANSWER_MAX_S: Final = 3.0
 _SESSION: Final = (
@@ -37,20 +36,6 @@ some ten seconds, not after the system's two hours."""
 PAGE_ROWS: Final = 200
 ROOM_BYTES: Final = 2**40
 """Room at the server is its operator's matter; a full disk there fails the commit."""
-_TABLES: Final = """
-CREATE TABLE IF NOT EXISTS ledger_writers (origin text PRIMARY KEY, epoch bigint NOT NULL,
-    holder text NOT NULL, token text NOT NULL, backend int NOT NULL);
-CREATE TABLE IF NOT EXISTS ledger_batches (origin text NOT NULL, first bigint NOT NULL,
-    count int NOT NULL, leaves bytea NOT NULL, sealed bytea NOT NULL, frontier bytea NOT NULL,
-    PRIMARY KEY (origin, first));
-CREATE TABLE IF NOT EXISTS ledger_checkpoints (origin text NOT NULL, size bigint NOT NULL,
-    note bytea NOT NULL, PRIMARY KEY (origin, size));
-CREATE TABLE IF NOT EXISTS ledger_keys (n bigserial, origin text NOT NULL, id bigint NOT NULL,
-    subject text NOT NULL, wrapped bytea NOT NULL, PRIMARY KEY (origin, id));
-CREATE INDEX IF NOT EXISTS ledger_keys_by_subject ON ledger_keys (origin, subject);
-CREATE TABLE IF NOT EXISTS ledger_open_state (origin text PRIMARY KEY, size bigint NOT NULL,
-    packed bytea NOT NULL);
-"""
 _APPEND: Final = """INSERT INTO ledger_batches (origin, first, count, leaves, sealed, frontier)
     SELECT %s, %s, %s, %b, %b, %b
     WHERE EXISTS (SELECT 1 FROM ledger_writers WHERE origin = %s AND epoch = %s)"""
@@ -188,7 +173,6 @@ class PostgresLedgerStore(PostgresLedgerReader):
             self._db = db = connect(self._url)
             with WATCH.over(db, ANSWER_MAX_S):
                 self._must_be_durable(db)
-                db.execute(sql.SQL(_TABLES))
                 self._take(db)
 
     def _must_be_durable(self, db: "psycopg.Connection[Any]") -> None:
@@ -287,13 +271,7 @@ class PostgresLedgerStore(PostgresLedgerReader):
         if path is None:
             return
         with _translated():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            new = path.with_name(path.name + ".new")
-            with new.open("wb") as file:
-                file.write(note)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(path)
+            publish(path, note)
 
     def key_of(self, subject: str) -> SubjectKey | None:
         found = self._query(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
@@ -20,6 +20,8 @@ from exeat.storage.engine import changing, reading
 from exeat.storage.schema import agents, keys, people, servers, state, tools
 
 T = TypeVar("T")
+CHANGED: Final = "exeat_changed"
+"""Whom PostgreSQL tells of a change when it commits."""
 
 
 class SqlRegistry:
@@ -42,6 +44,8 @@ class SqlRegistry:
             yield change
             if change.wrote:
                 tx.execute(state.update().values(epoch=epoch))
+                if tx.dialect.name == "postgresql":
+                    tx.execute(sa.select(sa.func.pg_notify(CHANGED, str(epoch))))
 
 
 class SqlRead:

@@ -1,15 +1,12 @@
-"""All tables of the state, and the way from any older version of them to this one.
+"""All tables; ``migrations`` leads from one version of them to another.
 
 Every entity row carries the ``epoch`` at which it was last written, so that a reader who knows an
 older epoch loads only what changed.  Times: nanoseconds.  JSON is canonical text.
 """
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import sqlalchemy as sa
-
-from exeat.core.errors import StateUnavailable
 
 metadata = sa.MetaData()
 _BIG = sa.BigInteger
@@ -129,31 +126,42 @@ outbox = sa.Table(
     sqlite_autoincrement=True,
 )
 
+FIRST: Final = (people, policies, state, agents, servers, tools, keys, outbox)
+"""The tables of the first version."""
 
-def _first(tx: sa.Connection) -> None:
-    metadata.create_all(tx)
-    tx.execute(state.insert().values(id=1, schema_version=0, epoch=1, removed_epoch=0))
+leases = sa.Table(
+    "leases",
+    metadata,
+    _key("name"),
+    sa.Column("owner", sa.String, nullable=False),
+    sa.Column("until", sa.Float(53), nullable=False),
+)
+"""Work that one gateway does for all, such as writing roots.  ``until``: seconds since 1970, by the
+database's clock."""
+roots = sa.Table(
+    "roots",
+    metadata,
+    sa.Column("number", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("note", sa.LargeBinary, nullable=False),
+    _text("heads"),
+)
+"""EVD-1: signed roots over the latest checkpoints of all logs."""
 
-
-MIGRATIONS: Final[tuple[Callable[[sa.Connection], None], ...]] = (_first,)
-"""Forward only, numbered from 1.  A published one is never edited."""
-
-
-def migrate(tx: sa.Connection) -> None:
-    """Bring the tables to this version, in the caller's transaction.
-
-    Raises StateUnavailable if they were written by a newer exeat: an old reader must not decide on
-    tables that it does not understand.
-    """
-    present = 0
-    if sa.inspect(tx).has_table("state"):
-        present = tx.execute(sa.select(state.c.schema_version)).scalar_one()
-    if present > len(MIGRATIONS):
-        raise StateUnavailable(
-            f"A newer exeat wrote this state (schema {present}, not {len(MIGRATIONS)}).",
-            remedy="Run the newer exeat.",
-        )
-    for step in MIGRATIONS[present:]:
-        step(tx)
-    if present < len(MIGRATIONS):
-        tx.execute(state.update().values(schema_version=len(MIGRATIONS)))
+LEDGER_NAMES: Final = (
+    "ledger_writers", "ledger_batches", "ledger_checkpoints", "ledger_keys", "ledger_open_state",
+)  # fmt: skip
+LEDGER_TABLES: Final = (
+    """CREATE TABLE IF NOT EXISTS ledger_writers (origin text PRIMARY KEY, epoch bigint NOT NULL,
+    holder text NOT NULL, token text NOT NULL, backend int NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS ledger_batches (origin text NOT NULL, first bigint NOT NULL,
+    count int NOT NULL, leaves bytea NOT NULL, sealed bytea NOT NULL, frontier bytea NOT NULL,
+    PRIMARY KEY (origin, first))""",
+    """CREATE TABLE IF NOT EXISTS ledger_checkpoints (origin text NOT NULL, size bigint NOT NULL,
+    note bytea NOT NULL, PRIMARY KEY (origin, size))""",
+    """CREATE TABLE IF NOT EXISTS ledger_keys (n bigserial, origin text NOT NULL, id bigint NOT NULL,
+    subject text NOT NULL, wrapped bytea NOT NULL, PRIMARY KEY (origin, id))""",
+    "CREATE INDEX IF NOT EXISTS ledger_keys_by_subject ON ledger_keys (origin, subject)",
+    """CREATE TABLE IF NOT EXISTS ledger_open_state (origin text PRIMARY KEY, size bigint NOT NULL,
+    packed bytea NOT NULL)""",
+)
+"""Only in PostgreSQL, read and written by ``ledger_postgres``; on SQLite a log is a file of its own."""

@@ -1,9 +1,11 @@
 """The state of registry and policy, opened: what the gateway reads and the control plane writes."""
 
 from pathlib import Path
+from typing import Final
 
 import sqlalchemy as sa
 
+from exeat.core.errors import StateUnavailable
 from exeat.core.facts import Snapshot
 from exeat.storage.engine import (
     changing,
@@ -12,10 +14,13 @@ from exeat.storage.engine import (
     sqlite_engine,
     sqlite_reader,
 )
+from exeat.storage.leases import Leases
+from exeat.storage.migrations import LATEST, migrate, version
 from exeat.storage.outbox import Outbox
 from exeat.storage.policy import Policies
 from exeat.storage.registry import SqlRegistry
-from exeat.storage.schema import MIGRATIONS, migrate, state
+from exeat.storage.roots import Roots
+from exeat.storage.schema import state
 from exeat.storage.snapshot import EMPTY, load
 
 
@@ -31,11 +36,22 @@ class State:
         self.registry = SqlRegistry(engine)
         self.policies = Policies(engine)
         self.outbox = Outbox(engine)
+        self.leases = Leases(engine)
+        self.roots = Roots(engine)
 
     def epoch(self) -> int:
-        """Grows with every change of registry or policy.  One row by primary key."""
+        """Grows with every change of registry or policy.  One row by primary key, of the primary
+        database: a standby that lags must not confirm anything (APP-10)."""
         with reading(self._engine) as connection:
-            return int(connection.execute(_EPOCH).scalar_one())
+            if self._engine.dialect.name != "postgresql":
+                return int(connection.execute(_EPOCH).scalar_one())
+            epoch, standby = connection.execute(_EPOCH_AND_STANDBY).one()
+        if standby:
+            raise StateUnavailable(
+                "The database is a standby, which may lag behind.",
+                remedy="Name the primary, or add target_session_attrs=read-write to database_url.",
+            )
+        return int(epoch)
 
     def snapshot(self) -> Snapshot:
         """One consistent moment.  The same object while the epoch stands; else only what changed
@@ -48,16 +64,14 @@ class State:
     def schema(self) -> tuple[int, int]:
         """The version of its tables (0: there are none), and the one that this exeat writes."""
         with reading(self._engine) as connection:
-            if not sa.inspect(connection).has_table(state.name):
-                return 0, len(MIGRATIONS)
-            found = connection.execute(sa.select(state.c.schema_version)).scalar_one()
-        return int(found), len(MIGRATIONS)
+            return version(connection), LATEST
 
     def close(self) -> None:
         self._engine.dispose()
 
 
-_EPOCH = sa.select(state.c.epoch)
+_EPOCH: Final = sa.select(state.c.epoch)
+_EPOCH_AND_STANDBY: Final = sa.select(state.c.epoch, sa.func.pg_is_in_recovery())
 
 
 def open_state(home: Path, url: str | None = None) -> State:
@@ -65,7 +79,7 @@ def open_state(home: Path, url: str | None = None) -> State:
 
     Raises StateUnavailable if it cannot be opened, or was written by a newer exeat.
     """
-    engine = sqlite_engine(home) if url is None else postgres_engine(url)
+    engine = _engine(home, url)
     try:
         with changing(engine) as tx:
             migrate(tx)
@@ -78,3 +92,21 @@ def open_state(home: Path, url: str | None = None) -> State:
 def look_at_state(home: Path, url: str | None = None) -> State:
     """The same without bringing it up to date: for looking only.  Nothing is made or changed."""
     return State(sqlite_reader(home) if url is None else postgres_engine(url))
+
+
+def _engine(home: Path, url: str | None) -> sa.Engine:
+    return sqlite_engine(home) if url is None else postgres_engine(url)
+
+
+def move_schema(home: Path, url: str | None, wanted: int | None) -> tuple[int, int]:
+    """Forward or back to a version of the tables; None: only look.  Returns the one before and the
+    one after.  Raises StateUnavailable, Invalid."""
+    engine = _engine(home, url)
+    try:
+        with changing(engine) as tx:
+            before = version(tx)
+            if wanted is not None:
+                migrate(tx, wanted)
+            return before, version(tx)
+    finally:
+        engine.dispose()

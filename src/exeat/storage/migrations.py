@@ -1,0 +1,110 @@
+"""From any version of the tables to any other, forward and back, in one transaction.
+
+Going back drops no evidence: a table that holds a record stays, and an older exeat does not look at it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+
+from exeat.core.errors import Invalid, StateUnavailable
+from exeat.storage import schema
+from exeat.storage.schema import state
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From the version before to this one, and back."""
+
+    up: Callable[[sa.Connection], None]
+    down: Callable[[sa.Connection], None]
+
+
+def _first(tx: sa.Connection) -> None:
+    _create(tx, schema.FIRST)
+    tx.execute(state.insert().values(id=1, schema_version=0, epoch=1, removed_epoch=0))
+
+
+def _never(tx: sa.Connection) -> None:
+    raise Invalid("There is no version before the first.", remedy="Remove the home by hand.")
+
+
+def _leases_and_roots(tx: sa.Connection) -> None:
+    _create(tx, (schema.leases, schema.roots))
+
+
+def _no_leases_and_roots(tx: sa.Connection) -> None:
+    schema.leases.drop(tx)
+    _drop_empty(tx, (schema.roots,))
+
+
+def _ledger(tx: sa.Connection) -> None:
+    if tx.dialect.name == "postgresql":
+        for statement in schema.LEDGER_TABLES:
+            tx.execute(sa.text(statement))
+
+
+def _no_ledger(tx: sa.Connection) -> None:
+    if tx.dialect.name == "postgresql":
+        _drop_empty(tx, [sa.table(name) for name in schema.LEDGER_NAMES])
+
+
+def _create(tx: sa.Connection, tables: Sequence[sa.Table]) -> None:
+    """A table that was left standing is used again."""
+    for table in tables:
+        table.create(tx, checkfirst=True)
+
+
+def _drop_empty(tx: sa.Connection, tables: Sequence[sa.TableClause]) -> None:
+    """All of them, or none if one holds something."""
+    if not any(
+        tx.execute(sa.select(sa.literal(1)).select_from(t).limit(1)).first() for t in tables
+    ):
+        for table in tables:
+            tx.execute(sa.text(f"DROP TABLE {table.name}"))
+
+
+MIGRATIONS: Final = (
+    Step(_first, _never),
+    Step(_leases_and_roots, _no_leases_and_roots),
+    Step(_ledger, _no_ledger),
+)
+"""Numbered from 1.  A published one is never edited."""
+LATEST: Final = len(MIGRATIONS)
+_LOCK: Final = 0x65786561745F6D67
+
+
+def version(tx: sa.Connection) -> int:
+    """0: there are no tables."""
+    if not sa.inspect(tx).has_table("state"):
+        return 0
+    return int(tx.execute(sa.select(state.c.schema_version)).scalar_one())
+
+
+def migrate(tx: sa.Connection, wanted: int = LATEST) -> None:
+    """Bring the tables to a version, in the caller's transaction.
+
+    Raises StateUnavailable if they were written by a newer exeat: an old reader must not decide on
+    tables that it does not understand.
+    """
+    if tx.dialect.name == "postgresql":  # gateways that start together take turns
+        tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_LOCK, sa.BigInteger))))
+    present = version(tx)
+    if present > LATEST:
+        raise StateUnavailable(
+            f"A newer exeat wrote this state (schema {present}, not {LATEST}).",
+            remedy=f"Run the newer exeat, or let it go back: exeat migrate --to {LATEST}.",
+        )
+    if not 0 < wanted <= LATEST:
+        raise Invalid(
+            f"There is no schema version {wanted}.", remedy=f"Versions are 1 to {LATEST}."
+        )
+    if present == wanted:
+        return
+    for step in MIGRATIONS[present:wanted]:
+        step.up(tx)
+    for step in reversed(MIGRATIONS[wanted:present]):
+        step.down(tx)
+    tx.execute(state.update().values(schema_version=wanted))
