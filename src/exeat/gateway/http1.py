@@ -74,6 +74,7 @@ class ResponseHead:
 
 
 _lines: dict[bytes, tuple[bytes, bytes]] = {}
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
@@ -82,6 +83,8 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
         match = _LINE.fullmatch(line)
         if match is None:
             raise BadHead("malformed header line")
+        if b"\t" in line and match.group(1).lower() in _FRAMING:
+            raise BadHead("a tab in a field that frames: others read it another way")
         known = (match.group(1).lower(), match.group(2))
         if len(line) <= CACHED_LINE_BYTES:
             if len(_lines) >= CACHED_LINES_MAX:
