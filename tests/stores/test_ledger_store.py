@@ -183,6 +183,28 @@ async def test_a_whole_life_verifies_and_exports(place: Place) -> None:
     assert verify(SqliteLedgerReader(copy), key=world.signer.verifier).root == report.root
 
 
+@requirement("EVD-1")
+def test_a_successor_waits_for_a_session_that_is_just_ending(shared: Place) -> None:
+    import psycopg
+
+    assert shared.url is not None
+    first, second = shared.store(), shared.store()
+    first.open()
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+    def end() -> None:
+        with psycopg.connect(shared.url or "", autocommit=True) as admin:
+            while admin.execute(waiting).fetchone() == (0,):
+                pass
+        first.close()
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    second.open()
+    thread.join()
+    second.append(row(0, b"a"), (), None)
+
+
 @requirement("EVD-3", "GW-1")
 async def test_sessions_that_end_cost_no_entry_and_tell_no_lie(shared: Place) -> None:
     """The database ends every session again and again; what was acknowledged is there, once."""

@@ -198,22 +198,19 @@ class PostgresLedgerStore(PostgresLedgerReader):
 
     def _take(self, db: "psycopg.Connection[Any]") -> None:
         """The session's lock keeps a second writer out while we live; the epoch fences the dead."""
-        for attempt in range(2):
-            (taken,) = db.execute(
-                "SELECT pg_try_advisory_lock(%s)", (self._lock_key,)
-            ).fetchone() or (False,)
-            if taken:
-                break
+        if not self._locked(db):
             holder = db.execute(
                 "SELECT holder, token, backend FROM ledger_writers WHERE origin = %s",
                 (self.origin,),
             ).fetchone()
-            if attempt == 0 and holder is not None and holder[1] == self._token:
+            if holder is not None and holder[1] == self._token:
                 # our own last session, which the server does not know to be over
                 db.execute("SELECT pg_terminate_backend(%s, 2000)", (holder[2],))
-                continue
-            who = holder[0] if holder is not None else "unknown"
-            raise StoreFailed(f"another gateway writes this log: {who}")
+            try:  # the server may still be ending a session that its client has closed
+                db.execute("SELECT pg_advisory_lock(%s)", (self._lock_key,))
+            except psycopg.errors.LockNotAvailable:
+                who = holder[0] if holder is not None else "unknown"
+                raise StoreFailed(f"another gateway writes this log: {who}") from None
         (self._epoch,) = db.execute(
             "INSERT INTO ledger_writers VALUES (%s, 1, %s, %s, pg_backend_pid())"
             " ON CONFLICT (origin) DO UPDATE SET epoch = ledger_writers.epoch + 1,"
@@ -221,6 +218,10 @@ class PostgresLedgerStore(PostgresLedgerReader):
             " RETURNING epoch",
             (self.origin, self._holder, self._token),
         ).fetchone() or (0,)
+
+    def _locked(self, db: "psycopg.Connection[Any]") -> bool:
+        found = db.execute("SELECT pg_try_advisory_lock(%s)", (self._lock_key,)).fetchone()
+        return found is not None and bool(found[0])
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
