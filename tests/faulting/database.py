@@ -28,6 +28,7 @@ class Line:
         self._flowing.set()
         self._cut = False
         self._age = self._silent = 0
+        self._ended = asyncio.Event()
         self._server = self._loop.run_until_complete(
             asyncio.start_server(self._relay, "127.0.0.1", 0)
         )
@@ -56,7 +57,9 @@ class Line:
             while data := await source.read(65_536):
                 await self._flowing.wait()
                 if born < self._silent:
-                    await asyncio.Event().wait()
+                    await self._ended.wait()
+                if self._ended.is_set():
+                    break
                 sink.write(data)
         except OSError:
             pass
@@ -86,8 +89,7 @@ class Line:
     def cut(self) -> None:
         def now() -> None:
             self._cut = True
-            for writer in list(self._open):
-                writer.transport.abort()
+            self._abort()
 
         self._do(now)
 
@@ -95,19 +97,29 @@ class Line:
         self._cut = False
 
     def close(self) -> None:
-        async def end() -> None:
-            self._server.close()
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-            for writer in list(self._open):
-                writer.transport.abort()
+        """Each relay ends by itself: asyncio would log one that is cancelled.  What fails is raised."""
 
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
+        async def end() -> list[Any]:
+            self._server.close()
+            self._ended.set()
+            self._flowing.set()
+            self._abort()
+            relays = asyncio.all_tasks() - {asyncio.current_task()}
+            ends = await asyncio.gather(*relays, return_exceptions=True)
+            self._abort()  # what a relay that failed has left
+            await asyncio.sleep(0)
+            return ends
+
+        ends = asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+        for failed in filter(None, ends):
+            raise failed
+
+    def _abort(self) -> None:
+        for writer in list(self._open):
+            writer.transport.abort()
 
 
 class Database:
@@ -198,9 +210,11 @@ class Database:
         self.line.uncut()
 
     def close(self) -> None:
-        self.line.close()
-        self.stop()
-        shutil.rmtree(self._place, ignore_errors=True)
+        try:
+            self.line.close()
+        finally:
+            self.stop()
+            shutil.rmtree(self._place, ignore_errors=True)
 
 
 def binaries() -> Path | None:
