@@ -28,18 +28,17 @@ class Recalled:
 
 
 def recall(decision: str, home: Path, state: State) -> Recalled:
-    """Raises NotFound, Invalid."""
-    from exeat.cli.evidence import ledgers, open_reader
+    """Raises NotFound, Invalid, LedgerUnavailable."""
+    from exeat.cli.evidence import one_ledger, open_reader
     from exeat.evidence.reader import index_of
 
     index = index_of(decision)
-    name = decision.rpartition("-")[0]
-    files = [place for place in ledgers(None, home) if not name or place.name == name]
-    if len(files) != 1:
-        raise NotFound(
-            f"No single ledger holds {decision}.", remedy="Write it as in `exeat evidence audit`."
-        )
-    entry = open_reader(files[0], values=True).entry(index)
+    place = one_ledger(None, home, decision.rpartition("-")[0] or None)
+    try:
+        reader = open_reader(place, values=True)
+    except NotFound:  # no master key in this home: explained without the arguments
+        reader = open_reader(place, values=False)
+    entry = reader.entry(index)
     if not isinstance(entry.leaf, DecisionLeaf):
         raise Invalid(f"Entry {index} is no decision.", remedy="See `exeat evidence audit`.")
     return _request(entry, entry.leaf, state)

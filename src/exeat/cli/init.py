@@ -30,6 +30,7 @@ def init(
     if (where / "operator").exists():
         raise Conflict(f"There is a home at {where} already.", remedy="Use it, or set EXEAT_HOME.")
     where.mkdir(mode=0o700, parents=True, exist_ok=True)
+    where.chmod(0o700)  # it may have been there, with exeat.toml in it
     with closing(open_state(where, database_url(where))) as state:
         act = Act(PersonId(name), f"cli:{os.geteuid()}", "exeat init", time.time_ns())
         Registry(state.registry, os.urandom).found(name, act)

@@ -49,7 +49,7 @@ def test_init_founds_the_home_in_the_database(place: tuple[Path, str], run: Run)
     home, url = place
     code, _, err = run("init", "--me", "eve")
     assert code == 0, err
-    assert not (home / "state.db").exists()
+    assert not (home / "state.db").exists() and home.stat().st_mode & 0o777 == 0o700
     code, _, err = run("person", "add", "zoe")
     assert code == 0, err
     state = open_state(home, url)
