@@ -54,7 +54,7 @@ def test_commands_and_files_of_a_page_exist(page: Path) -> None:
         assert verb in commands(noun), f"exeat {noun} {verb}"
         assert set(options) <= commands(noun)[verb] | {"--help"}, f"exeat {noun} {verb} {options}"
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"`make ([a-z-]+)[^`]*`|^make ([a-z-]+)", text)) <= {
+    assert set(re.findall(r"(?m)`make ([a-z-]+)[^`]*`|^make ([a-z-]+)", text)) <= {
         pair for target in targets for pair in ((target, ""), ("", target))
     }
     for path in re.findall(r"`((?:tests|scripts|src|packaging|docs|demo)/[\w./-]+)`", text):
