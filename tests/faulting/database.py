@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own that can be hurt: stopped, bounced, and reached through a line that
+"""A PostgreSQL server of our own, and one that can be hurt: stopped, bounced, and reached through a line that
 can be cut or made to hang."""
 
 import asyncio
@@ -122,11 +122,12 @@ class Line:
             writer.transport.abort()
 
 
-class Database:
-    """``url``: of an empty database, through the line.  ``binaries``: PostgreSQL's bin folder."""
+class Postgres:
+    """A PostgreSQL server of our own.  ``binaries``: its bin folder.  ``fsync=False``: faster, and not
+    durable, which it tells who asks."""
 
-    def __init__(self, binaries: Path) -> None:
-        self._bin = binaries
+    def __init__(self, binaries: Path, *, fsync: bool = True) -> None:
+        self._bin, self._fsync = binaries, fsync
         self._place = Path(tempfile.mkdtemp(prefix="exeat-pg-"))
         self._user: dict[str, Any] = {}
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
@@ -135,12 +136,12 @@ class Database:
             self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self._port = int(probe.getsockname()[1])
-        self._run("initdb", "-D", f"{self._place}/data", "-U", "exeat", "-A", "trust", "-E", "UTF8")
+            self._port = self._reached = int(probe.getsockname()[1])
+        self._run(
+            "initdb", "-D", f"{self._place}/data", "-U", "exeat", "-A", "trust", "-E", "UTF8",
+            *([] if fsync else ["--no-sync"]),
+        )  # fmt: skip
         self.start()
-        self.line = Line(self._port)
-        self._name = self._create()
-        self.url = self._address(self._name)
 
     def _run(self, program: str, *arguments: str) -> None:
         environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
@@ -158,7 +159,7 @@ class Database:
             admin.execute(sql)  # type: ignore[call-overload]
 
     def another(self) -> str:
-        """The address of a new, empty database, through the same line."""
+        """The address of a new, empty database."""
         return self._address(self._create())
 
     def _create(self) -> str:
@@ -167,13 +168,12 @@ class Database:
         return name
 
     def _address(self, name: str) -> str:
-        return f"postgresql://exeat@127.0.0.1:{self.line.port}/{name}?connect_timeout=2"
-
-    def execute(self, sql: str) -> None:
-        self._admin(self._name, sql)
+        return f"postgresql://exeat@127.0.0.1:{self._reached}/{name}?connect_timeout=2"
 
     def start(self) -> None:
         options = f"-k {self._place} -c listen_addresses=127.0.0.1 -p {self._port}"
+        if not self._fsync:
+            options += " -c fsync=off"
         self._run(
             "pg_ctl", "-D", f"{self._place}/data", "-l", f"{self._place}/log", "-w", "-o", options,
             "start",
@@ -186,6 +186,24 @@ class Database:
         """Crash and recovery, as when a standby takes over."""
         self.stop()
         self.start()
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self._place, ignore_errors=True)
+
+
+class Database(Postgres):
+    """``url``: of an empty database, reached through a line that can be cut."""
+
+    def __init__(self, binaries: Path) -> None:
+        super().__init__(binaries)
+        self.line = Line(self._port)
+        self._reached = self.line.port
+        self._name = self._create()
+        self.url = self._address(self._name)
+
+    def execute(self, sql: str) -> None:
+        self._admin(self._name, sql)
 
     def cut_connections(self) -> None:
         self._admin(
@@ -213,8 +231,7 @@ class Database:
         try:
             self.line.close()
         finally:
-            self.stop()
-            shutil.rmtree(self._place, ignore_errors=True)
+            super().close()
 
 
 def binaries() -> Path | None:

@@ -81,7 +81,7 @@ class Place:
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     url = None
     if request.param == "postgresql":
-        url = request.getfixturevalue("postgres").database()
+        url = request.getfixturevalue("postgres").another()
     made = Place(tmp_path, url)
     yield made
     made.close()
@@ -90,7 +90,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 @pytest.fixture
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """PostgreSQL only."""
-    made = Place(tmp_path, request.getfixturevalue("postgres").database())
+    made = Place(tmp_path, request.getfixturevalue("postgres").another())
     yield made
     made.close()
 
