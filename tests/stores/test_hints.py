@@ -33,7 +33,7 @@ class Ear:
 
 @pytest.fixture
 def shared(request: pytest.FixtureRequest, tmp_path: Any) -> Place:
-    return Place(tmp_path, request.getfixturevalue("postgres").database())
+    return Place(tmp_path, request.getfixturevalue("postgres").another())
 
 
 @requirement("APP-10", "REG-3")

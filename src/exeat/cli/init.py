@@ -2,11 +2,12 @@
 
 import os
 import time
+from contextlib import closing
 from typing import Annotated
 
 import typer
 
-from exeat.cli.desk import HomeOption, next_step, say
+from exeat.cli.desk import HomeOption, database_url, next_step, say
 
 
 def init(
@@ -29,10 +30,10 @@ def init(
     if (where / "operator").exists():
         raise Conflict(f"There is a home at {where} already.", remedy="Use it, or set EXEAT_HOME.")
     where.mkdir(mode=0o700, parents=True, exist_ok=True)
-    state = open_state(where, os.environ.get("EXEAT_DATABASE_URL"))
-    act = Act(PersonId(name), f"cli:{os.geteuid()}", "exeat init", time.time_ns())
-    Registry(state.registry, os.urandom).found(name, act)
-    state.close()
+    where.chmod(0o700)  # it may have been there, with exeat.toml in it
+    with closing(open_state(where, database_url(where))) as state:
+        act = Act(PersonId(name), f"cli:{os.geteuid()}", "exeat init", time.time_ns())
+        Registry(state.registry, os.urandom).found(name, act)
     (where / "operator").write_text(name + "\n", encoding="ascii")
     say(f"Home: {where}\nYou are {name}, its admin.")
     next_step("exeat person add NAME   (every agent needs an owner and a deputy)")

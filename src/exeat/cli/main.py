@@ -9,6 +9,7 @@ from typing import Any, Final
 import typer
 
 from exeat import __version__
+from exeat.cli.ending import AT_END
 from exeat.core.errors import ExeatError
 
 NOUNS: Final = {
@@ -87,7 +88,8 @@ def main() -> None:
     from exeat.evidence.store import StoreFailed
 
     try:
-        _run(noun, rest)
+        with AT_END:
+            _run(noun, rest)
     except ExeatError as error:
         typer.echo(f"exeat: {error}", err=True)
         if error.remedy:

@@ -1,7 +1,6 @@
 """``exeat policy``: check, test, show and explain policies (POL-5, POL-6)."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Annotated, Final
 import typer
 
 from exeat.cli import policy_apply as _apply
+from exeat.cli.desk import open_desk, open_home
 from exeat.cli.policy_files import policy_files, text_of
-from exeat.core.errors import ExeatError, Invalid
+from exeat.core.errors import ExeatError, Invalid, NotFound
 from exeat.core.facts import PolicyVersionFacts, Snapshot
 from exeat.core.ids import Digest, PersonId
 from exeat.policy.bundle import compile_bundle
@@ -87,7 +87,6 @@ def explain_command(
 
 def _explain_recorded(decision: str, home: Path | None) -> None:
     from exeat.app.home import home_path
-    from exeat.cli.desk import open_desk
     from exeat.cli.explained import recall
 
     state = open_desk(home).state
@@ -146,19 +145,12 @@ def _catalogue(home: Path | None, file: Path | None) -> Catalogue:
 
 
 def _snapshot(home: Path | None) -> Snapshot:
-    from exeat.storage.state import open_state
+    from exeat.app.home import home_path
 
-    place = home or Path(os.environ.get("EXEAT_HOME", "") or Path.home() / ".exeat")
-    if not place.is_dir():
-        raise Invalid(
-            f"there is no home of exeat at {place}",
-            remedy="name it with --home, or use --catalogue",
-        )
-    state = open_state(place)
     try:
-        return state.snapshot()
-    finally:
-        state.close()
+        return open_home(home_path(home)).snapshot()
+    except NotFound as error:
+        raise NotFound(str(error), remedy="Name one with --home, or use --catalogue.") from None
 
 
 def _pdp(files: dict[str, str], known: Catalogue) -> Pdp:

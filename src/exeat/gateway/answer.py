@@ -114,3 +114,17 @@ class ClientAnswer:
                 connection.finish()
             else:
                 connection.abort()
+
+
+class Waiting:
+    """The edge's view of a list or handshake under way: gone means not answered."""
+
+    def __init__(self, answer: ClientAnswer) -> None:
+        self._answer = answer
+
+    def client_gone(self) -> None:
+        self._answer.gone()
+
+    def client_slow(self) -> None: ...
+
+    def client_ready(self) -> None: ...

@@ -13,7 +13,7 @@ from exeat.core.facts import Lifecycle, ServerFacts
 from exeat.core.ids import ActionId, AgentId, ServerId
 from exeat.core.request import AccessRequest, Caller
 from exeat.gateway import answers, tasks
-from exeat.gateway.answer import ClientAnswer
+from exeat.gateway.answer import ClientAnswer, Waiting
 from exeat.gateway.changes import (
     KINDS,
     SUBSCRIBED_MAX,
@@ -38,7 +38,7 @@ from exeat.gateway.methods import (
 from exeat.gateway.pipeline import Enforced
 from exeat.gateway.routes import Route, offered
 from exeat.gateway.sessions import ClientSession, principal_key
-from exeat.gateway.standing import INFO, Standing, Stream, Waiting, capabilities_of, info_of
+from exeat.gateway.standing import INFO, Standing, Stream, capabilities_of, info_of
 from exeat.gateway.upstreams import UpstreamServer
 from exeat.gateway.wire import (
     Incoming,

@@ -11,7 +11,7 @@ from exeat.core.facts import ServerFacts, tool_action
 from exeat.core.ids import ActionId, ServerId
 from exeat.core.request import AccessRequest, Caller
 from exeat.gateway import answers
-from exeat.gateway.answer import ClientAnswer
+from exeat.gateway.answer import ClientAnswer, Waiting
 from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.handshake import LIST_MAX_S, UpstreamError, ask, fetch_all
 from exeat.gateway.inbound import Request
@@ -31,20 +31,6 @@ _NAME: Final = {"tools": "name", "prompts": "name", "resources": "uri"}
 _METHOD: Final = {"tools": "tools/call", "prompts": "prompts/get", "resources": "resources/read"}
 
 
-class _Cancelled:
-    """The edge's view of a list under way."""
-
-    def __init__(self, answer: ClientAnswer) -> None:
-        self._answer = answer
-
-    def client_gone(self) -> None:
-        self._answer.gone()
-
-    def client_slow(self) -> None: ...
-
-    def client_ready(self) -> None: ...
-
-
 class Lists:
     def __init__(self, front: "Front") -> None:
         self._front = front
@@ -61,7 +47,7 @@ class Lists:
             self._front.spawn(self._aggregate(answer, request, caller, session), answer.broke)
         else:
             self._front.spawn(self._single(answer, request, caller, server, session), answer.broke)
-        return _Cancelled(answer)
+        return Waiting(answer)
 
     async def _single(
         self,

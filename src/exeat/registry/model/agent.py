@@ -55,6 +55,19 @@ class Charter:
     def people(self) -> frozenset[PersonId]:
         return frozenset(p for p in (self.owner, self.deputy, self.sponsor) if p is not None)
 
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "purpose": self.purpose,
+            "owner": self.owner,
+            "deputy": self.deputy,
+            "sponsor": self.sponsor,
+            "groups": sorted(self.groups),
+            "environment": self.environment,
+            "model": self.model,
+            "prompt_digest": self.prompt_digest,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -201,18 +214,10 @@ class Agent:
         return self._moved("retire", act)
 
     def as_json(self) -> dict[str, Any]:
-        c, a = self.charter, self.acceptance
+        a = self.acceptance
         return {
             "id": self.id,
-            "name": c.name,
-            "purpose": c.purpose,
-            "owner": c.owner,
-            "deputy": c.deputy,
-            "sponsor": c.sponsor,
-            "groups": sorted(c.groups),
-            "environment": c.environment,
-            "model": c.model,
-            "prompt_digest": c.prompt_digest,
+            **self.charter.as_json(),
             "lifecycle": self.lifecycle.value,
             "scope": self.scope.as_json(self.ends_at),
             "scope_digest": self.scope_digest,
