@@ -127,9 +127,9 @@ class Live:
             self._on_change(view)
 
     def _failed(self, problem: str) -> None:
-        if problem != self.problem:
+        known, self.problem = self.problem, problem
+        if problem != known:
             _log.error("state of registry and policy cannot be read", problem=problem)
-        self.problem = problem
 
     async def close(self) -> None:
         if self._poller is not None:

@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-import logging
 import sys
 from typing import Any, Final
 
@@ -61,12 +60,9 @@ def _run(noun: str, arguments: list[str]) -> None:
 
 def quiet_logs() -> None:
     """Warnings only, to stderr: stdout is for what was asked."""
-    import structlog
+    from exeat.app.logs import log_to_stderr
 
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    log_to_stderr(verbose=False)
 
 
 def main() -> None:

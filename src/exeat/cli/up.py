@@ -1,7 +1,5 @@
 """``exeat up``: start the gateway."""
 
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,18 +13,12 @@ def up(
     verbose: Annotated[bool, typer.Option("--verbose", help="log what happens")] = False,
 ) -> None:
     """Start the gateway on 127.0.0.1 and say what to do next.  Ctrl-C stops it."""
-    import structlog
-
     from exeat.app.home import home_path
+    from exeat.app.logs import log_to_stderr
     from exeat.app.serve import serve
     from exeat.app.settings import load_settings
 
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.INFO if verbose else logging.WARNING
-        ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    log_to_stderr(verbose=verbose)
     where = home_path(home)
     settings = load_settings(where, host=host, port=port)
     serve(where, settings, lambda gateway, chosen: _say(gateway, settings.host, chosen))
