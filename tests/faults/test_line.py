@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,9 @@ def talking(line: Line, server: socket.socket) -> Iterator[socket.socket]:
 
 @pytest.fixture
 def server() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with tempfile.TemporaryDirectory() as place, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{place}/s")
+        server.listen()
         server.settimeout(10)
         yield server
 
@@ -35,7 +38,7 @@ def server() -> Iterator[socket.socket]:
 def test_a_line_ends_without_a_word(
     state: str, server: socket.socket, caplog: pytest.LogCaptureFixture
 ) -> None:
-    line = Line(server.getsockname()[1])
+    line = Line(Path(server.getsockname()))
     with talking(line, server) as client:
         if state != "open":
             getattr(line, state)()
@@ -49,7 +52,7 @@ def test_a_line_ends_without_a_word(
 def test_an_error_of_the_line_is_shown(
     server: socket.socket, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = Line(server.getsockname()[1])
+    line = Line(Path(server.getsockname()))
 
     async def broken(*_: object) -> None:
         raise ValueError("a mistake in the relay")
