@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -20,7 +21,7 @@ from exeat.core.errors import Invalid, LedgerUnavailable, NotFound
 from exeat.evidence.model import DecisionLeaf, EventLeaf, LogLeaf, OutcomeLeaf
 from exeat.evidence.note import Verifier
 from exeat.evidence.reader import Entry, EvidenceReader
-from exeat.evidence.store import LedgerReader, StoreFailed
+from exeat.evidence.store import LedgerBroken, LedgerReader, StoreFailed
 from exeat.evidence.verify import verify as verify_ledger
 from exeat.evidence.words import moment, report_lines
 from exeat.storage.ledger import export_ledger
@@ -30,10 +31,15 @@ app = typer.Typer(help="The record: what happened, and whether it is whole.", no
 Where = Annotated[
     Path | None, typer.Argument(help="A ledger file, or a home; else the home in use.")
 ]
+InstanceOption = Annotated[
+    str | None, typer.Option("--instance", help="Of several logs, that of this gateway or worker.")
+]
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def ledgers(where: Path | None, home: Path | None) -> list[LedgerPlace]:
+def ledgers(
+    where: Path | None, home: Path | None, instance: str | None = None
+) -> list[LedgerPlace]:
     """The ledgers that are meant.  Raises NotFound, LedgerUnavailable."""
     from exeat.app.home import home_path
 
@@ -51,15 +57,39 @@ def ledgers(where: Path | None, home: Path | None) -> list[LedgerPlace]:
             f"There is no ledger at {lies}.",
             remedy="A ledger is begun by `exeat up`; or name a ledger file.",
         )
-    return found
+    if instance is None:
+        return found
+    named = [place for place in found if place.name == instance]
+    if not named:
+        raise NotFound(
+            f"There is no ledger of {instance} at {lies}.",
+            remedy=f"There are: {', '.join(place.name for place in found)}.",
+        )
+    return named
 
 
-def _one(where: Path | None, home: Path | None) -> LedgerPlace:
-    found = ledgers(where, home)
+def _one(where: Path | None, home: Path | None, instance: str | None = None) -> LedgerPlace:
+    found = ledgers(where, home, instance)
     if len(found) > 1:
-        names = ", ".join(place.shown for place in found)
-        raise Invalid(f"There are several ledgers: {names}.", remedy="Name one of the files.")
+        names = ", ".join(place.name for place in found)
+        raise Invalid(
+            f"There are several ledgers: {names}.", remedy="Name one of them with --instance."
+        )
     return found[0]
+
+
+def _of(decision: str, where: Path | None, home: Path | None) -> LedgerPlace:
+    """The ledger that a decision's id names.  Raises NotFound, Invalid."""
+    found = ledgers(where, home)
+    named = [place for place in found if place.name == decision.rpartition("-")[0]]
+    if len(found) > 1 and len(named) != 1:
+        names = ", ".join(place.name for place in found)
+        raise Invalid(
+            f"There are several ledgers ({names}), and {decision!r} does not say which.",
+            remedy="Write it as in `exeat evidence audit`, for example "
+            f"{found[0].name}-{decision.rpartition('-')[2]}.",
+        )
+    return named[0] if named else found[0]
 
 
 def open_reader(place: LedgerPlace, *, values: bool) -> EvidenceReader:
@@ -80,11 +110,12 @@ def open_reader(place: LedgerPlace, *, values: bool) -> EvidenceReader:
 
 
 def _origin(source: LedgerReader) -> str:
-    """The log's name, from the key that its first entry enrolled."""
-    for entry in EvidenceReader(source).entries(0):
-        if isinstance(entry.leaf, LogLeaf) and isinstance(entry.leaf.facts, dict):
-            return str(entry.leaf.facts.get("key", "")).partition("+")[0]
-        break
+    """The log's name, from the key that its first entry enrolled; empty if it cannot be read."""
+    with suppress(LedgerBroken, Invalid):
+        for entry in EvidenceReader(source).entries(0):
+            if isinstance(entry.leaf, LogLeaf) and isinstance(entry.leaf.facts, dict):
+                return str(entry.leaf.facts.get("key", "")).partition("+")[0]
+            break
     return ""
 
 
@@ -95,25 +126,49 @@ def verify(
         list[Path] | None, typer.Option(help="A checkpoint that was kept elsewhere; repeatable.")
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="The gateway's key as its owner told you (name+id+base64).")
+        list[str] | None,
+        typer.Option(help="A gateway's key as its owner told you (name+id+base64); repeatable."),
     ] = None,
+    instance: InstanceOption = None,
     home: HomeOption = None,
 ) -> None:
     """Check the whole record offline: nothing cut, edited, reordered or inserted."""
-    held = tuple(path.read_bytes() for path in checkpoint or ())
-    verifier = Verifier.parse(key) if key else None
+    told = Told([path.read_bytes() for path in checkpoint or ()], key or [])
     sound = True
-    for place in ledgers(where, home):
+    found = ledgers(where, home, instance)
+    for place in found:
         began = time.perf_counter()
         reader = place.reader()
+        verifier, held = told.of(_origin(reader), only=len(found) == 1)
         report = verify_ledger(reader, key=verifier, held=held, published=place.published())
         say(f"{place.shown}:")
         for line in report_lines(report):
             say(line)
         say(f"({report.entries} entries in {time.perf_counter() - began:.2f} s)")
         sound = sound and report.sound
-    if not sound:
+    for origin in sorted(told.unmet):
+        say(f"NOT SOUND: something was given of {origin}, and no ledger here is of that name")
+    if not sound or told.unmet:
         raise typer.Exit(1)
+
+
+class Told:
+    """Checkpoints and keys that somebody else kept; each speaks of the log of its name (EVD-4).
+    ``unmet``: names of logs that were not seen.  Raises Invalid for a key that is none."""
+
+    def __init__(self, held: list[bytes], keys: list[str]) -> None:
+        self._held = [(note.partition(b"\n")[0].decode("utf-8", "replace"), note) for note in held]
+        self._keys = {made.name: made for made in map(Verifier.parse, keys)}
+        self.unmet = {*self._keys, *(name for name, _ in self._held)}
+
+    def of(self, origin: str, *, only: bool) -> tuple[Verifier | None, tuple[bytes, ...]]:
+        """``only``: there is one ledger, so all of it must be about that."""
+        self.unmet.discard(origin)
+        if not only:
+            return self._keys.get(origin), tuple(n for name, n in self._held if name == origin)
+        self.unmet.clear()
+        first = next(iter(self._keys.values()), None)
+        return self._keys.get(origin, first), tuple(note for _, note in self._held)
 
 
 def _since(text: str | None) -> int:
@@ -140,13 +195,21 @@ def audit(
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
-    """What agents tried, what was decided and why, and what became of it."""
-    place = _one(where, home)
-    rows = list(_rows(open_reader(place, values=values), agent, _since(since), events=events))
+    """What agents tried, what was decided and why, and what became of it; of all gateways."""
+    found = ledgers(where, home)
+    rows = [
+        {"instance": place.name, **row}
+        for place in found
+        for row in _rows(open_reader(place, values=values), agent, _since(since), events=events)
+    ]
+    if len(found) > 1:
+        rows.sort(key=lambda row: str(row["time"]))
     rows = rows[-last:] if last else rows
     if as_json:
         show_json(rows)
         return
+    if len(found) > 1:
+        rows = [{**row, "entry": f"{row['instance']}-{row['entry']}"} for row in rows]
     heads = ("entry", "time", "agent", "action", "verdict", "reason", "outcome")
     keys = (*heads, "arguments") if values else heads
     table(keys, ([row.get(key, "") for key in keys] for row in rows))
@@ -205,7 +268,7 @@ def show(
     """One entry whole; a decision with its outcome."""
     import msgspec
 
-    reader = open_reader(_one(where, home), values=values)
+    reader = open_reader(_of(decision, where, home), values=values)
     number = decision.rpartition("-")[2]
     entry = reader.entry(int(number)) if number.isdigit() else reader.decision(decision)[0]
     shown = {
@@ -221,10 +284,12 @@ def show(
 
 
 @app.command()
-def checkpoint(where: Where = None, home: HomeOption = None) -> None:
+def checkpoint(
+    where: Where = None, instance: InstanceOption = None, home: HomeOption = None
+) -> None:
     """Print the latest signed checkpoint: keep it somewhere else, or give it to an auditor."""
     latest = None
-    for _, note in _one(where, home).reader().checkpoints():
+    for _, note in _one(where, home, instance).reader().checkpoints():
         latest = note
     if latest is None:
         raise NotFound(
@@ -237,11 +302,12 @@ def checkpoint(where: Where = None, home: HomeOption = None) -> None:
 def export(
     target: Annotated[Path, typer.Argument(help="The file to write.")],
     where: Annotated[Path | None, typer.Option("--from", help="A ledger file or home.")] = None,
+    instance: InstanceOption = None,
     home: HomeOption = None,
 ) -> None:
     """A copy for a stranger: every entry and checkpoint, no sealed value and no key."""
     if target.exists():
         raise Invalid(f"{target} exists already.", remedy="Name a new file.")
-    size = export_ledger(_one(where, home).reader(), target)
+    size = export_ledger(_one(where, home, instance).reader(), target)
     say(f"{size} entries in {target}.")
     next_step(f"exeat evidence verify {target}   (works on any machine)")
