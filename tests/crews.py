@@ -1,22 +1,26 @@
 """Several gateways on one port and one home, on SQLite or PostgreSQL."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from faulting.database import Database
 from gateways import Gateway, Wire, environ
 from homes import Home
 
+from exeat.cli import main as command_line
 from exeat.evidence.reader import EvidenceReader
 from exeat.storage.places import LedgerPlace, places
 
-CLI = "from exeat.cli.main import main; main()"
 INITIALIZE = {
     "id": 1,
     "method": "initialize",
@@ -26,6 +30,15 @@ INITIALIZE = {
         "clientInfo": {"name": "stock", "version": "1"},
     },
 }
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command said."""
+
+    status: int
+    stdout: str
+    stderr: str
 
 
 class World:
@@ -54,13 +67,38 @@ class World:
             reader.close()
         return found
 
-    def cli(self, *arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
+    def environ(self, **settings: str) -> dict[str, str]:
         given = {f"EXEAT_{name.upper()}": value for name, value in settings.items()}
-        env = environ(EXEAT_HOME=str(self.home.path), **given)
         if self.url is not None:
-            env["EXEAT_DATABASE_URL"] = self.url
-        argv = [sys.executable, "-c", CLI, *map(str, arguments)]
-        return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+            given["EXEAT_DATABASE_URL"] = self.url
+        return environ(EXEAT_HOME=str(self.home.path), **given)
+
+    def cli(self, *arguments: object, **settings: str) -> Done:
+        """A command in this process, with nothing of the environment's own EXEAT_*."""
+        out, err = io.StringIO(), io.StringIO()
+        status = 0
+        with (
+            mock.patch.dict(os.environ, self.environ(**settings), clear=True),
+            mock.patch.object(sys, "argv", ["exeat", *map(str, arguments)]),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            try:
+                command_line.main()
+            except SystemExit as end:
+                status = int(end.code or 0)
+        assert "Traceback" not in err.getvalue()
+        return Done(status, out.getvalue(), err.getvalue())
+
+    def process(self, *arguments: object, home: Path | None = None, **settings: str) -> Done:
+        """A command in a process of its own: what opens the database keeps it open to its end."""
+        argv = [sys.executable, "-m", "exeat.cli.main", *map(str, arguments)]
+        env = self.environ(**settings)
+        if home is not None:
+            env["EXEAT_HOME"] = str(home)
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+        assert "Traceback" not in done.stderr
+        return Done(done.returncode, done.stdout, done.stderr)
 
     def doctor(self, **settings: str) -> dict[str, dict[str, str]]:
         found = json.loads(self.cli("doctor", "--json", **settings).stdout)

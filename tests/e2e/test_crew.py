@@ -6,15 +6,15 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
+import ssl
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Authority
 from crews import (
-    CLI,
     World,
     alive,
     answered,
@@ -27,16 +27,15 @@ from crews import (
 from faulting.database import Database, binaries
 from gateways import (
     Gateway,
-    NotStarted,
     Wire,
     denied,
-    environ,
     running,
     start_matrix_server,
     url_of,
 )
 from requirements import requirement
 
+from exeat.app.lock import holder
 from exeat.core.ids import AgentId
 from exeat.evidence.model import DecisionLeaf, EventLeaf, LogLeaf, OutcomeLeaf
 
@@ -145,14 +144,10 @@ def test_one_instance_has_one_gateway(world: World, gateway: Gateway) -> None:
     if world.url is not None:
         home = world.home.path.with_name("other")
         shutil.copytree(world.home.path, home, ignore=shutil.ignore_patterns("workers", "*.lock"))
-    settings = {"EXEAT_DATABASE_URL": world.url} if world.url is not None else {}
     for instance, more in (("gw1-1", "1"), ("gw1", "2")):
-        env = environ(**settings, EXEAT_INSTANCE=instance, EXEAT_WORKERS=more)
-        argv = [sys.executable, "-c", CLI, "up", "--home", str(home), "--port", "0"]
-        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 1, done.stderr
+        done = world.process("up", "--port", 0, home=home, instance=instance, workers=more)
+        assert done.status == 1
         assert "pid " in done.stderr
-        assert "Traceback" not in done.stderr
     assert "result" in Wire(gateway.port, world.key, "/mcp/m").call("add", a=1, b=1)
 
 
@@ -160,7 +155,7 @@ def test_one_instance_has_one_gateway(world: World, gateway: Gateway) -> None:
 def test_commands_read_every_log(world: World, gateway: Gateway, tmp_path: Path) -> None:
     connections(world, gateway)
     done = world.cli("evidence", "verify")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.status == 0, done.stdout + done.stderr
     assert done.stdout.count("SOUND") == WORKERS
     audit = json.loads(world.cli("evidence", "audit", "--json", "--last", "0").stdout)
     assert {row["instance"] for row in audit} == set(NAMES)
@@ -170,10 +165,10 @@ def test_commands_read_every_log(world: World, gateway: Gateway, tmp_path: Path)
     shown = json.loads(world.cli("evidence", "show", last, "--values").stdout)
     assert shown["entry"]["index"] == int(last.rpartition("-")[2])
     assert shown["values"]["arguments"]
-    assert "permit" in world.cli("policy", "explain", last).stdout
+    assert "permit" in world.process("policy", "explain", last).stdout
     unsaid = world.cli("evidence", "show", "7")
-    assert unsaid.returncode == 1 and "gw1-1-7" in unsaid.stderr
-    proofs = json.loads(world.cli("answer", "bot", "--json").stdout)["proofs"]
+    assert unsaid.status == 1 and "gw1-1-7" in unsaid.stderr
+    proofs = json.loads(world.process("answer", "bot", "--json").stdout)["proofs"]
     assert {proof["decision"].rpartition("-")[0] for proof in proofs} <= set(NAMES)
     assert len(proofs) > 1
     assert "Name one of them with --instance" in world.cli("evidence", "checkpoint").stderr
@@ -181,8 +176,8 @@ def test_commands_read_every_log(world: World, gateway: Gateway, tmp_path: Path)
         "There are: gw1-1, gw1-2" in world.cli("evidence", "checkpoint", "--instance", "x").stderr
     )
     copy = tmp_path / "copy.db"
-    assert world.cli("evidence", "export", copy, "--instance", "gw1-2").returncode == 0
-    assert world.cli("evidence", "verify", copy).returncode == 0
+    assert world.cli("evidence", "export", copy, "--instance", "gw1-2").status == 0
+    assert world.cli("evidence", "verify", copy).status == 0
 
 
 @requirement("EVD-4")
@@ -199,13 +194,13 @@ def test_a_checkpoint_kept_elsewhere_is_held_against_the_log_of_its_name(
     both = [part for path in kept for part in ("--checkpoint", path)]
     both += [part for key in keys for part in ("--key", key)]
     done = world.cli("evidence", "verify", *both)
-    assert done.returncode == 0, done.stdout
+    assert done.status == 0, done.stdout
     lone = world.cli("evidence", "verify", "--instance", "gw1-1", "--checkpoint", kept[1])
-    assert lone.returncode == 1 and "refused" in lone.stdout
+    assert lone.status == 1 and "refused" in lone.stdout
     forged = tmp_path / "forged"
     forged.write_text(kept[0].read_text().replace("exeat/gw1-1\n", "exeat/gw1-9\n"))
     done = world.cli("evidence", "verify", "--checkpoint", forged)
-    assert done.returncode == 1
+    assert done.status == 1
     assert "exeat/gw1-9, and no ledger here is of that name" in done.stdout
 
 
@@ -233,18 +228,18 @@ def test_a_backup_holds_every_log_and_can_be_gone_on_with(
     world: World, gateway: Gateway, tmp_path: Path
 ) -> None:
     made = world.cli("backup", tmp_path / "all.tar", "--with-keys")
-    assert made.returncode == 0, made.stderr
+    assert made.status == 0, made.stderr
     assert "left out" not in made.stderr
     home = tmp_path / "new"
     done = world.cli("restore", tmp_path / "all.tar", "--home", home)
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.stderr
     if world.url is None:
         assert all(f"ledger {name}: " in done.stdout for name in NAMES)
         assert world.cli("evidence", "verify", home).stdout.count("SOUND") == WORKERS
         with running(Gateway(home, workers="2")) as again:
             assert "result" in Wire(again.port, world.key, "/mcp/m").call("add", a=1, b=1)
             assert again.stop() == 0
-        assert world.cli("evidence", "verify", home).returncode == 0
+        assert world.cli("evidence", "verify", home).status == 0
     else:
         assert {path.name for path in (home / "ledger").iterdir()} >= {
             f"{name}.checkpoint" for name in NAMES
@@ -292,42 +287,90 @@ def test_a_stop_drains_and_closes_every_log(world: World, gateway: Gateway) -> N
     assert found["keys.signing:gw1-2"]["status"] == "ok"
 
 
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[World]:
+    """A home on SQLite without server and agent."""
+    made = World(tmp_path, None)
+    yield made
+    made.home.state.close()
+
+
 @requirement("EVD-3")
-def test_workers_do_not_outlive_their_supervisor(world: World) -> None:
+def test_workers_do_not_outlive_their_supervisor(bare: World) -> None:
     """However it went: no gateway is left that nobody can stop."""
-    with running(world.up(WORKERS, instance="lone")) as gateway:
+    with running(bare.up(WORKERS)) as gateway:
         workers = workers_of(gateway)
         assert len(workers) == WORKERS
         gateway.process.kill()
         until(lambda: not any(alive(pid) for pid in workers))
-    for name, leaves in world.entries().items():
-        if name.startswith("lone"):
-            assert kinds(leaves)[-1] == "closed"
+    for name, leaves in bare.entries().items():
+        assert kinds(leaves)[-1] == "closed", name
 
 
 @requirement("EVD-1")
-def test_what_cannot_start_says_why_and_leaves_nothing(world: World) -> None:
+def test_what_cannot_start_says_why_and_leaves_nothing(bare: World) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as another gateway would
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        refused = world.cli("up", "--workers", "2", "--port", port)
-        assert refused.returncode == 1
+        refused = bare.cli("up", "--workers", "2", "--port", port)
+        assert refused.status == 1
         assert f"cannot listen on 127.0.0.1:{port}" in refused.stderr
-    long = world.cli("up", "--workers", "2", "--port", 0, instance="a" * 29)
-    assert long.returncode == 1 and "no room for the number of a worker" in long.stderr
+    long = bare.cli("up", "--workers", "2", "--port", 0, instance="a" * 29)
+    assert long.status == 1 and "no room for the number of a worker" in long.stderr
     for number in ("0", "65"):
-        wrong = world.cli("up", "--workers", number)
-        assert wrong.returncode == 1 and "setting 'workers'" in wrong.stderr
-    key = world.home.path / "keys" / "broken-2.ed25519"
+        wrong = bare.cli("up", "--workers", number)
+        assert wrong.status == 1 and "setting 'workers'" in wrong.stderr
+    nowhere = bare.cli("up", "--workers", "2", "--port", 0, host="256.0.0.1")
+    assert nowhere.status == 1 and "cannot listen on 256.0.0.1" in nowhere.stderr
+    half = bare.cli("up", "--workers", "2", "--port", 0, tls_key="there-is-none")
+    assert half.status == 1 and "tls_certificate" in half.stderr
+    assert not (bare.home.path / "gw1-1.lock").exists()
+    key = bare.home.path / "keys" / "gw1-2.ed25519"
     key.write_text("no key\n")
     key.chmod(0o600)
-    with pytest.raises(NotStarted) as told:
-        world.up(2, instance="broken").kill()
-    assert told.value.status == 1
-    key.unlink()
-    named_it = world.cli("up", "--workers", "2", "--port", 0, instance="broken", host="256.0.0.1")
-    assert named_it.returncode == 1 and "cannot listen on 256.0.0.1" in named_it.stderr
-    for done in (refused, long, named_it):
-        assert "Traceback" not in done.stderr
+    broken = bare.process("up", "--port", 0, workers="2")
+    assert broken.status == 1
+    assert "worker gw1-2: " in broken.stderr
+    assert holder(bare.home.path, "gw1-1")[1] is False
+
+
+@requirement("GW-14")
+def test_systemd_hears_of_the_whole_and_a_renewed_certificate_reaches_every_worker(
+    bare: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    pem, key = authority.issue("server")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with running(bare.up(WORKERS, tls_certificate=str(pem), tls_key=str(key))) as gateway:
+            assert heard(systemd) == (b"READY=1", gateway.process.pid)
+            old = shown(authority, gateway.port)
+            authority.issue("server")
+            gateway.process.send_signal(signal.SIGHUP)
+            until(lambda: old not in [shown(authority, gateway.port) for _ in range(WORKERS * 8)])
+            assert gateway.stop() == 0
+            assert heard(systemd) == (b"STOPPING=1", gateway.process.pid)
+            systemd.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                heard(systemd)  # no worker speaks for the whole
+
+
+def heard(systemd: socket.socket) -> tuple[bytes, int]:
+    """What was said, and by which process."""
+    said, ancillary, _, _ = systemd.recvmsg(64, socket.CMSG_SPACE(12))
+    return said, struct.unpack("3i", ancillary[0][2])[0]
+
+
+def shown(authority: Authority, port: int) -> bytes:
+    """The certificate of whichever worker takes the connection."""
+    context = ssl.create_default_context(cafile=authority.path)
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=15) as sock,
+        context.wrap_socket(sock, server_hostname="127.0.0.1") as tls,
+    ):
+        return tls.getpeercert(binary_form=True) or b""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -92,11 +92,11 @@ def _of(decision: str, where: Path | None, home: Path | None) -> LedgerPlace:
     return named[0] if named else found[0]
 
 
-def open_reader(place: LedgerPlace, *, values: bool) -> EvidenceReader:
+@contextmanager
+def open_reader(place: LedgerPlace, *, values: bool) -> Iterator[EvidenceReader]:
     """``values``: open sealed values with the master key of the home that the ledger belongs to."""
     from exeat.evidence.keys import load_master
 
-    source = place.reader()
     master = None
     if values:
         key = place.home / "keys" / "master.key" if place.home is not None else Path("master.key")
@@ -106,7 +106,8 @@ def open_reader(place: LedgerPlace, *, values: bool) -> EvidenceReader:
                 remedy="Leave out --values.",
             )
         master = load_master(key)
-    return EvidenceReader(source, _origin(source), master)
+    with closing(place.reader()) as source:
+        yield EvidenceReader(source, _origin(source), master)
 
 
 def _origin(source: LedgerReader) -> str:
@@ -138,9 +139,9 @@ def verify(
     found = ledgers(where, home, instance)
     for place in found:
         began = time.perf_counter()
-        reader = place.reader()
-        verifier, held = told.of(_origin(reader), only=len(found) == 1)
-        report = verify_ledger(reader, key=verifier, held=held, published=place.published())
+        with closing(place.reader()) as reader:
+            verifier, held = told.of(_origin(reader), only=len(found) == 1)
+            report = verify_ledger(reader, key=verifier, held=held, published=place.published())
         say(f"{place.shown}:")
         for line in report_lines(report):
             say(line)
@@ -197,11 +198,11 @@ def audit(
 ) -> None:
     """What agents tried, what was decided and why, and what became of it; of all gateways."""
     found = ledgers(where, home)
-    rows = [
-        {"instance": place.name, **row}
-        for place in found
-        for row in _rows(open_reader(place, values=values), agent, _since(since), events=events)
-    ]
+    rows = list[dict[str, Any]]()
+    for place in found:
+        with open_reader(place, values=values) as reader:
+            told = _rows(reader, agent, _since(since), events=events)
+            rows += [{"instance": place.name, **row} for row in told]
     if len(found) > 1:
         rows.sort(key=lambda row: str(row["time"]))
     rows = rows[-last:] if last else rows
@@ -268,18 +269,18 @@ def show(
     """One entry whole; a decision with its outcome."""
     import msgspec
 
-    reader = open_reader(_of(decision, where, home), values=values)
     number = decision.rpartition("-")[2]
-    entry = reader.entry(int(number)) if number.isdigit() else reader.decision(decision)[0]
-    shown = {
-        "entry": msgspec.to_builtins(entry.leaf),
-        "hash": entry.leaf_hash.hex(),
-        "values": entry.values,
-    }
-    if isinstance(entry.leaf, DecisionLeaf):
-        _, outcome = reader.decision(decision)
-        if outcome is not None:
-            shown["outcome"] = msgspec.to_builtins(outcome.leaf)
+    with open_reader(_of(decision, where, home), values=values) as reader:
+        entry = reader.entry(int(number)) if number.isdigit() else reader.decision(decision)[0]
+        shown = {
+            "entry": msgspec.to_builtins(entry.leaf),
+            "hash": entry.leaf_hash.hex(),
+            "values": entry.values,
+        }
+        if isinstance(entry.leaf, DecisionLeaf):
+            _, outcome = reader.decision(decision)
+            if outcome is not None:
+                shown["outcome"] = msgspec.to_builtins(outcome.leaf)
     show_json(shown)
 
 
@@ -289,8 +290,9 @@ def checkpoint(
 ) -> None:
     """Print the latest signed checkpoint: keep it somewhere else, or give it to an auditor."""
     latest = None
-    for _, note in _one(where, home, instance).reader().checkpoints():
-        latest = note
+    with closing(_one(where, home, instance).reader()) as reader:
+        for _, note in reader.checkpoints():
+            latest = note
     if latest is None:
         raise NotFound(
             "No checkpoint was signed yet.", remedy="The gateway signs one every few seconds."
@@ -308,6 +310,7 @@ def export(
     """A copy for a stranger: every entry and checkpoint, no sealed value and no key."""
     if target.exists():
         raise Invalid(f"{target} exists already.", remedy="Name a new file.")
-    size = export_ledger(_one(where, home, instance).reader(), target)
+    with closing(_one(where, home, instance).reader()) as reader:
+        size = export_ledger(reader, target)
     say(f"{size} entries in {target}.")
     next_step(f"exeat evidence verify {target}   (works on any machine)")

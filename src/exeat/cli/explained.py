@@ -39,7 +39,8 @@ def recall(decision: str, home: Path, state: State) -> Recalled:
         raise NotFound(
             f"No single ledger holds {decision}.", remedy="Write it as in `exeat evidence audit`."
         )
-    entry = open_reader(files[0], values=True).entry(index)
+    with open_reader(files[0], values=True) as reader:
+        entry = reader.entry(index)
     if not isinstance(entry.leaf, DecisionLeaf):
         raise Invalid(f"Entry {index} is no decision.", remedy="See `exeat evidence audit`.")
     return _request(entry, entry.leaf, state)
