@@ -14,7 +14,7 @@ import re
 import socket
 import struct
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -117,15 +117,19 @@ class Handover:
         connection.abort()
 
     async def _pass(self, way: socket.socket, descriptor: int, data: bytes) -> None:
-        """Returns once the other worker has all of it.  Closes ``descriptor``.  Raises OSError."""
-        try:
-            socket.send_fds(way, [_LENGTH.pack(len(data))], [descriptor])
-        finally:
-            os.close(descriptor)
-        async with asyncio.timeout(MOVE_MAX_S):
-            await self._loop.sock_sendall(way, data)
-            if await self._loop.sock_recv(way, 1) != _TAKEN:
-                raise ConnectionError("it was not taken")
+        """Returns once the other worker has all of it.  Closes ``descriptor``.  Raises OSError; then
+        the connection is at its end, also for the other, should it still come to take it."""
+        with socket.socket(fileno=descriptor) as passed:
+            try:
+                socket.send_fds(way, [_LENGTH.pack(len(data))], [descriptor])
+                async with asyncio.timeout(MOVE_MAX_S):
+                    await self._loop.sock_sendall(way, data)
+                    if await self._loop.sock_recv(way, 1) != _TAKEN:
+                        raise ConnectionError("it was not taken")
+            except OSError:
+                with suppress(OSError):
+                    passed.shutdown(socket.SHUT_RDWR)
+                raise
 
     async def _relay(
         self, way: socket.socket, connection: Connection, data: bytes, moving: "Moving"
