@@ -1,5 +1,6 @@
 """``exeat up --workers N`` as a whole, on SQLite and on PostgreSQL: a supervisor, and a log per worker."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -302,7 +303,12 @@ def test_workers_do_not_outlive_their_supervisor(bare: World) -> None:
         workers = workers_of(gateway)
         assert len(workers) == WORKERS
         gateway.process.kill()
-        until(lambda: not any(alive(pid) for pid in workers))
+        try:
+            until(lambda: not any(alive(pid) for pid in workers))
+        finally:
+            for pid in workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
     for name, leaves in bare.entries().items():
         assert kinds(leaves)[-1] == "closed", name
 
@@ -314,7 +320,7 @@ def test_what_cannot_start_says_why_and_leaves_nothing(bare: World) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        refused = bare.cli("up", "--workers", "2", "--port", port)
+        refused = bare.process("up", "--workers", "2", "--port", port)
         assert refused.status == 1
         assert f"cannot listen on 127.0.0.1:{port}" in refused.stderr
     long = bare.cli("up", "--workers", "2", "--port", 0, instance="a" * 29)
