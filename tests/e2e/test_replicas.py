@@ -111,7 +111,9 @@ def test_each_log_can_be_read_from_anywhere(pair: Pair) -> None:
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout, done.stderr
 
-    code, _, err = exeat("evidence", "audit")
+    code, out, _ = exeat("evidence", "audit")
+    assert code == 0 and "gw1-" in out and "gw2-" in out
+    code, _, err = exeat("evidence", "checkpoint")
     assert code == 1 and "gw1, gw2" in err and "--instance" in err
     assert exeat("evidence", "audit", "--instance", "gw9")[0] == 1
     code, out, err = exeat("evidence", "audit", "--instance", "gw2", "--json")

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import structlog
 
+from exeat.app.lock import Turn
 from exeat.core.errors import ExeatError, LedgerUnavailable
 from exeat.core.event import Event
 from exeat.core.ids import ServerId
@@ -24,10 +25,13 @@ OUTBOX_BATCH: Final = 200
 
 
 class Journal:
-    """At least once: an event leaves the outbox only after it is durable in the ledger."""
+    """At least once: an event leaves the outbox only after it is durable in the ledger.  ``turn``: of
+    the gateways of one home, one at a time takes from it, so that none enters what another does."""
 
-    def __init__(self, state: State, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
-        self._state, self._ledger, self._loop = state, ledger, loop
+    def __init__(
+        self, state: State, ledger: Ledger, loop: asyncio.AbstractEventLoop, turn: Turn
+    ) -> None:
+        self._state, self._ledger, self._loop, self._turn = state, ledger, loop, turn
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exeat-journal")
         self._pump: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -76,6 +80,14 @@ class Journal:
                 await asyncio.sleep(OUTBOX_POLL_S)
 
     async def _drain(self) -> bool:
+        if not self._turn.take():
+            return False
+        try:
+            return await self._drained()
+        finally:
+            self._turn.release()
+
+    async def _drained(self) -> bool:
         waiting = await self._loop.run_in_executor(
             self._thread, self._state.outbox.take, OUTBOX_BATCH
         )
@@ -107,6 +119,7 @@ class Journal:
                 pass
         except ExeatError as error:
             _log.warning("control events wait for the next start", why=str(error))
+        self._turn.close()
         self._thread.shutdown(wait=True)
 
 

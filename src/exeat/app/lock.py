@@ -39,6 +39,27 @@ class HomeLock:
         os.close(self._fd)
 
 
+class Turn:
+    """Of the processes of one home, one at a time.  The kernel ends a turn with its process."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def take(self) -> bool:
+        """Does not wait: False while it is another's."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def release(self) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
 def holder(home: Path, instance: str) -> tuple[int | None, bool]:
     """The pid in the lock file, and whether its process holds the lock now.  The file is only
     tried if that process lives, so a gateway that is starting is not in our way."""

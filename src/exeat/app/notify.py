@@ -2,11 +2,14 @@
 
 import os
 import socket
+from typing import Final
+
+ADDRESS: Final = "NOTIFY_SOCKET"
 
 
 def notify(state: str) -> None:
     """``READY=1`` or ``STOPPING=1``.  Without systemd nothing happens; a refusal is no reason to stop."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
+    address = os.environ.get(ADDRESS, "")
     if not address.startswith(("/", "@")):
         return
     name = "\0" + address[1:] if address[0] == "@" else address

@@ -19,7 +19,7 @@ from exeat import __version__
 from exeat.app.descriptors import fitted
 from exeat.app.journal import Journal
 from exeat.app.live import Live, View, load_view, running
-from exeat.app.lock import HomeLock
+from exeat.app.lock import HomeLock, Turn
 from exeat.app.notify import notify
 from exeat.app.observe import digests
 from exeat.app.rooting import Rooting
@@ -35,6 +35,7 @@ from exeat.evidence.quota import LedgerLimits
 from exeat.evidence.store import LedgerStore
 from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
+from exeat.gateway.handover import Handover
 from exeat.gateway.isolation import Isolation, choose_isolation, landlock_abi, proven
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.tls import TlsEntry
@@ -52,6 +53,9 @@ DRAIN_MAX_S: Final = 5.0
 RELIST_EVERY_S: Final = 2.0
 THREADS_SWITCH_S: Final = 0.001
 """The ledger's thread must not wait long for the interpreter after its disk has answered."""
+WORKERS: Final = "workers"
+"""Folder of the sockets over which workers pass connections to each other, in the home."""
+OUTBOX_LOCK: Final = "outbox.lock"
 _GC_THRESHOLDS: Final = (50_000, 20, 100)
 
 
@@ -59,8 +63,15 @@ class Gateway:
     """Built in order: state, ledger, upstreams, front, edge.  Stopped in the opposite order."""
 
     def __init__(
-        self, home: Path, settings: Settings, state: State, tls: Certificate | None = None
+        self,
+        home: Path,
+        settings: Settings,
+        state: State,
+        tls: Certificate | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
+        """``shared``: other workers listen on the same port."""
         context = None
         if tls is not None:
             context = tls.context()
@@ -72,7 +83,7 @@ class Gateway:
         self.ledger = self._open_ledger()
         self.rooting = Rooting(state, self._signer, home, settings.root_every_s)
         self._hints = self._listener()
-        self.journal = Journal(state, self.ledger, self.loop)
+        self.journal = Journal(state, self.ledger, self.loop, Turn(home / OUTBOX_LOCK))
         self._isolations: dict[tuple[str, str], Isolation] = {}
         begun = running()
         first = load_view(state, None)
@@ -97,6 +108,7 @@ class Gateway:
             )
         )
         self.upstreams.follow(first.snapshot.specs)
+        self.handover = Handover(home / WORKERS, settings.instance, self.loop) if shared else None
         self.front = Front(
             self.loop,
             Pipeline(self.live, self.ledger, time.time_ns),
@@ -104,6 +116,7 @@ class Gateway:
             settings.gateway(),
             _key(home / "keys" / "state.key"),
             time.time_ns,
+            self.handover,
         )
         self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop, self.front.admit)
         self.tls = tls
@@ -211,8 +224,14 @@ class Gateway:
             self._hints.start()
         self._relister = self.loop.create_task(self._relist())
         try:
+            if self.handover is not None:
+                self.handover.listen(self.edge)
             self.server = await self.loop.create_server(
-                self.entry or self.edge, self.settings.host, self.settings.port, backlog=2048
+                self.entry or self.edge,
+                self.settings.host,
+                self.settings.port,
+                backlog=2048,
+                reuse_port=self.handover is not None or None,
             )
         except OSError as error:
             raise Conflict(
@@ -238,11 +257,13 @@ class Gateway:
             self.server.close()
         if self.entry is not None:
             self.entry.close()
+        if self.handover is not None:
+            await self.handover.close()
         self.edge.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_MAX_S):
                 # a drain, once per process; a subscription does not end by itself
-                while any(not each.unlimited for each in self.front.calls):  # noqa: ASYNC110
+                while self._answering:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         if self._relister is not None:
             self._relister.cancel()
@@ -257,6 +278,11 @@ class Gateway:
         await self.rooting.close(self.loop, write=reachable)
         self.state.close()
 
+    @property
+    def _answering(self) -> bool:
+        relaying = self.handover is not None and self.handover.relaying
+        return relaying or any(not each.unlimited for each in self.front.calls)
+
 
 def _master(path: Path) -> bytes:
     return load_master(path) if path.exists() else create_master(path, os.urandom)
@@ -265,18 +291,32 @@ def _master(path: Path) -> bytes:
 _key = _master
 
 
+def must_exist(home: Path, settings: Settings) -> None:
+    """Raises NotFound."""
+    if not (home / "state.db").exists() and settings.database_url is None:
+        raise NotFound(f"there is no exeat home at {home}", remedy="run `exeat init` first")
+
+
+def make_keys(home: Path) -> None:
+    """Those that all workers share, before any of them starts."""
+    _master(home / "keys" / "master.key")
+    _key(home / "keys" / "state.key")
+
+
 async def _run(
     home: Path,
     settings: Settings,
     tls: Certificate | None,
     ready: Callable[[Gateway, int], None],
+    *,
+    shared: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     state = await loop.run_in_executor(None, open_state, home, settings.database_url)
-    gateway = Gateway(home, settings, state, tls)
+    gateway = Gateway(home, settings, state, tls, shared=shared)
     loop.add_signal_handler(signal.SIGHUP, gateway.read_certificate)
     port = await gateway.start()
     ready(gateway, port)
@@ -286,12 +326,18 @@ async def _run(
     await gateway.stop()
 
 
-def serve(home: Path, settings: Settings, ready: Callable[[Gateway, int], None]) -> None:
-    """Run until SIGINT or SIGTERM; SIGHUP reads the certificate again.  Raises ExeatError if it
-    cannot start."""
-    if not (home / "state.db").exists() and settings.database_url is None:
-        raise NotFound(f"there is no exeat home at {home}", remedy="run `exeat init` first")
+def serve(
+    home: Path,
+    settings: Settings,
+    ready: Callable[[Gateway, int], None],
+    *,
+    shared: bool = False,
+) -> None:
+    """Run until SIGINT or SIGTERM; SIGHUP reads the certificate again.  ``shared``: as one of several
+    workers.  Raises ExeatError if it cannot start."""
+    must_exist(home, settings)
     tls = certificate(home, settings)
-    warn_of_plain_http(settings.host, tls)
+    if not shared:  # of several, the supervisor says so once
+        warn_of_plain_http(settings.host, tls)
     with HomeLock(home, settings.instance):
-        uvloop.run(_run(home, fitted(settings), tls, ready))
+        uvloop.run(_run(home, fitted(settings), tls, ready, shared=shared))

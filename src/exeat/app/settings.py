@@ -22,6 +22,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8717, ge=0, le=65535)
     instance: str = Field(default="gw1", pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    workers: int = Field(default=1, ge=1, le=64)
     database_url: str | None = None
     allowed_hosts: frozenset[str] = frozenset()
     allowed_origins: frozenset[str] = frozenset()
@@ -46,6 +47,13 @@ class Settings(BaseSettings):
             return self.state_age_max_s
         shared = self.database_url is not None
         return limits.SNAPSHOT_AGE_SHARED_MAX_S if shared else limits.SNAPSHOT_AGE_MAX_S
+
+    @property
+    def instances(self) -> tuple[str, ...]:
+        """Those that write a log: the instance itself, or its workers (EVD-1)."""
+        if self.workers == 1:
+            return (self.instance,)
+        return tuple(f"{self.instance}-{number}" for number in range(1, self.workers + 1))
 
     def gateway(self) -> GatewaySettings:
         return GatewaySettings(

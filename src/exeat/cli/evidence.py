@@ -32,13 +32,15 @@ app = typer.Typer(help="The record: what happened, and whether it is whole.", no
 Where = Annotated[
     Path | None, typer.Argument(help="A ledger file, or a home; else the home in use.")
 ]
-Instance = Annotated[
-    str | None, typer.Option("--instance", help="Whose ledger, where there are several.")
+InstanceOption = Annotated[
+    str | None, typer.Option("--instance", help="Of several logs, that of this gateway or worker.")
 ]
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def ledgers(where: Path | None, home: Path | None) -> list[LedgerPlace]:
+def ledgers(
+    where: Path | None, home: Path | None, instance: str | None = None
+) -> list[LedgerPlace]:
     """The ledgers that are meant.  Raises NotFound, LedgerUnavailable."""
     from exeat.app.home import home_path
 
@@ -56,19 +58,40 @@ def ledgers(where: Path | None, home: Path | None) -> list[LedgerPlace]:
             f"There is no ledger at {lies}.",
             remedy="A ledger is begun by `exeat up`; or name a ledger file.",
         )
-    return found
+    if instance is None:
+        return found
+    named = [place for place in found if place.name == instance]
+    if not named:
+        raise NotFound(
+            f"There is no ledger of {instance} at {lies}.",
+            remedy=f"There are: {', '.join(place.name for place in found)}.",
+        )
+    return named
 
 
-def one_ledger(where: Path | None, home: Path | None, instance: str | None) -> LedgerPlace:
+def one_ledger(where: Path | None, home: Path | None, instance: str | None = None) -> LedgerPlace:
     """Raises NotFound, Invalid, LedgerUnavailable."""
+    found = ledgers(where, home, instance)
+    if len(found) > 1:
+        names = ", ".join(place.name for place in found)
+        raise Invalid(
+            f"There are several ledgers: {names}.", remedy="Name one of them with --instance."
+        )
+    return found[0]
+
+
+def _of(decision: str, where: Path | None, home: Path | None) -> LedgerPlace:
+    """The ledger that a decision's id names.  Raises NotFound, Invalid."""
     found = ledgers(where, home)
-    chosen = found if instance is None else [each for each in found if each.name == instance]
-    names = ", ".join(each.name for each in found)
-    if not chosen:
-        raise NotFound(f"There is no ledger of {instance}.", remedy=f"There are: {names}.")
-    if len(chosen) > 1:
-        raise Invalid(f"There are several ledgers: {names}.", remedy="Name one with --instance.")
-    return chosen[0]
+    named = [place for place in found if place.name == decision.rpartition("-")[0]]
+    if len(found) > 1 and len(named) != 1:
+        names = ", ".join(place.name for place in found)
+        raise Invalid(
+            f"There are several ledgers ({names}), and {decision!r} does not say which.",
+            remedy="Write it as in `exeat evidence audit`, for example "
+            f"{found[0].name}-{decision.rpartition('-')[2]}.",
+        )
+    return named[0] if named else found[0]
 
 
 @contextmanager
@@ -96,27 +119,37 @@ def verify(
         list[Path] | None, typer.Option(help="A checkpoint that was kept elsewhere; repeatable.")
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="The gateway's key as its owner told you (name+id+base64).")
+        list[str] | None,
+        typer.Option(help="A gateway's key as its owner told you (name+id+base64); repeatable."),
     ] = None,
     root: Annotated[
         list[Path] | None,
         typer.Option(help="A root over all logs that was kept elsewhere; repeatable."),
     ] = None,
+    instance: InstanceOption = None,
     home: HomeOption = None,
 ) -> None:
     """Check the whole record offline: nothing cut, edited, reordered or inserted, no log gone."""
-    held = tuple(path.read_bytes() for path in checkpoint or ())
+    told = Told([path.read_bytes() for path in checkpoint or ()], key or [])
     kept = [path.read_bytes() for path in root or ()]
-    verifier = Verifier.parse(key) if key else None
-    logs = ledgers(where, home)
-    rooted = _roots_of(where, home, logs, kept)
+    found = ledgers(where, home, instance)
+    rooted = Rooted()
+    if instance is None and (where is None or not where.is_file()):
+        rooted = check_home(_home(where, home), found, kept)
+    elif kept:
+        raise Invalid("A root is over all logs.", remedy="Name the home, not one ledger.")
     sound = not rooted.problems
-    for place in logs:
+    for place in found:
         began = time.perf_counter()
         with closing(place.reader()) as reader:
-            heads = rooted.wanted.get(origin_of(reader)[0])
+            origin = origin_of(reader)[0]
+            verifier, held = told.of(origin, only=len(found) == 1)
             report = verify_ledger(
-                reader, key=verifier, held=held, published=place.published(), heads=heads
+                reader,
+                key=verifier,
+                held=held,
+                published=place.published(),
+                heads=rooted.wanted.get(origin),
             )
         say(f"{place.shown}:")
         for line in report_lines(report):
@@ -127,21 +160,35 @@ def verify(
         say("all logs:")
         for line in rooted.lines():
             say(line)
-    if not sound:
+    for origin in sorted(told.unmet):
+        say(f"NOT SOUND: something was given of {origin}, and no ledger here is of that name")
+    if not sound or told.unmet:
         raise typer.Exit(1)
 
 
-def _roots_of(
-    where: Path | None, home: Path | None, logs: list[LedgerPlace], kept: list[bytes]
-) -> Rooted:
-    """Of a whole home; one file alone says nothing of the other logs."""
+def _home(where: Path | None, home: Path | None) -> Path:
     from exeat.app.home import home_path
 
-    if where is None or not where.is_file():
-        return check_home(home_path(where or home), logs, kept)
-    if kept:
-        raise Invalid("A root is over all logs.", remedy="Name the home, not one ledger file.")
-    return Rooted()
+    return home_path(where or home)
+
+
+class Told:
+    """Checkpoints and keys that somebody else kept; each speaks of the log of its name (EVD-4).
+    ``unmet``: names of logs that were not seen.  Raises Invalid for a key that is none."""
+
+    def __init__(self, held: list[bytes], keys: list[str]) -> None:
+        self._held = [(note.partition(b"\n")[0].decode("utf-8", "replace"), note) for note in held]
+        self._keys = {made.name: made for made in map(Verifier.parse, keys)}
+        self.unmet = {*self._keys, *(name for name, _ in self._held)}
+
+    def of(self, origin: str, *, only: bool) -> tuple[Verifier | None, tuple[bytes, ...]]:
+        """``only``: there is one ledger, so all of it must be about that."""
+        self.unmet.discard(origin)
+        if not only:
+            return self._keys.get(origin), tuple(n for name, n in self._held if name == origin)
+        self.unmet.clear()
+        first = next(iter(self._keys.values()), None)
+        return self._keys.get(origin, first), tuple(note for _, note in self._held)
 
 
 def _since(text: str | None) -> int:
@@ -166,17 +213,24 @@ def audit(  # noqa: PLR0913 - one per option
         bool, typer.Option("--events", help="Changes of registry and policy too.")
     ] = False,
     as_json: JsonOption = False,
-    instance: Instance = None,
+    instance: InstanceOption = None,
     home: HomeOption = None,
 ) -> None:
-    """What agents tried, what was decided and why, and what became of it."""
-    place = one_ledger(where, home, instance)
-    with open_reader(place, values=values) as reader:
-        rows = list(_rows(reader, agent, _since(since), events=events))
+    """What agents tried, what was decided and why, and what became of it; of all gateways."""
+    found = ledgers(where, home, instance)
+    rows = list[dict[str, Any]]()
+    for place in found:
+        with open_reader(place, values=values) as reader:
+            told = _rows(reader, agent, _since(since), events=events)
+            rows += [{"instance": place.name, **row} for row in told]
+    if len(found) > 1:
+        rows.sort(key=lambda row: str(row["time"]))
     rows = rows[-last:] if last else rows
     if as_json:
         show_json(rows)
         return
+    if len(found) > 1:
+        rows = [{**row, "entry": f"{row['instance']}-{row['entry']}"} for row in rows]
     heads = ("entry", "time", "agent", "action", "verdict", "reason", "outcome")
     keys = (*heads, "arguments") if values else heads
     table(keys, ([row.get(key, "") for key in keys] for row in rows))
@@ -230,16 +284,15 @@ def show(
     ],
     where: Where = None,
     values: Annotated[bool, typer.Option("--values", help="Open the sealed values.")] = False,
-    instance: Instance = None,
+    instance: InstanceOption = None,
     home: HomeOption = None,
 ) -> None:
     """One entry whole; a decision with its outcome."""
     import msgspec
 
-    name, _, number = decision.rpartition("-")
-    if instance is None and (where is None or not where.is_file()):
-        instance = name or None
-    with open_reader(one_ledger(where, home, instance), values=values) as reader:
+    number = decision.rpartition("-")[2]
+    place = one_ledger(where, home, instance) if instance else _of(decision, where, home)
+    with open_reader(place, values=values) as reader:
         entry = reader.entry(int(number)) if number.isdigit() else reader.decision(decision)[0]
         shown = {
             "entry": msgspec.to_builtins(entry.leaf),
@@ -254,7 +307,9 @@ def show(
 
 
 @app.command()
-def checkpoint(where: Where = None, instance: Instance = None, home: HomeOption = None) -> None:
+def checkpoint(
+    where: Where = None, instance: InstanceOption = None, home: HomeOption = None
+) -> None:
     """Print the latest signed checkpoint: keep it somewhere else, or give it to an auditor."""
     latest = None
     with closing(one_ledger(where, home, instance).reader()) as reader:
@@ -270,16 +325,14 @@ def checkpoint(where: Where = None, instance: Instance = None, home: HomeOption 
 @app.command()
 def roots(home: HomeOption = None) -> None:
     """Print the latest signed root over all logs: kept elsewhere, no whole log can vanish."""
-    from exeat.app.home import home_path
-
-    typer.echo(latest_root(home_path(home)).decode(), nl=False)
+    typer.echo(latest_root(_home(None, home)).decode(), nl=False)
 
 
 @app.command()
 def export(
     target: Annotated[Path, typer.Argument(help="The file to write.")],
     where: Annotated[Path | None, typer.Option("--from", help="A ledger file or home.")] = None,
-    instance: Instance = None,
+    instance: InstanceOption = None,
     home: HomeOption = None,
 ) -> None:
     """A copy for a stranger: every entry and checkpoint, no sealed value and no key."""

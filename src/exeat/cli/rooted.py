@@ -1,7 +1,7 @@
 """Roots over all logs, for ``exeat evidence verify`` and ``roots`` (EVD-1)."""
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from exeat.evidence.model import LogLeaf
 from exeat.evidence.note import Verifier
 from exeat.evidence.reader import EvidenceReader
 from exeat.evidence.roots import SignedRoot, check_roots
-from exeat.evidence.store import LedgerReader
+from exeat.evidence.store import LedgerBroken, LedgerReader
 from exeat.storage.places import LedgerPlace
 
 
@@ -35,16 +35,15 @@ class Rooted:
 
 
 def origin_of(reader: LedgerReader) -> tuple[str, Verifier | None]:
-    """The log's name and key, as its first entry enrolled them."""
-    for entry in EvidenceReader(reader).entries(0):
-        if isinstance(entry.leaf, LogLeaf) and isinstance(entry.leaf.facts, dict):
-            key = str(entry.leaf.facts.get("key", ""))
-            try:
+    """The log's name and key, as its first entry enrolled them; empty if it cannot be read."""
+    key = ""
+    with suppress(LedgerBroken, Invalid):
+        for entry in EvidenceReader(reader).entries(0):
+            if isinstance(entry.leaf, LogLeaf) and isinstance(entry.leaf.facts, dict):
+                key = str(entry.leaf.facts.get("key", ""))
                 return key.partition("+")[0], Verifier.parse(key)
-            except Invalid:
-                return key.partition("+")[0], None
-        break
-    return "", None
+            break
+    return key.partition("+")[0], None
 
 
 def read_roots(home: Path) -> list[SignedRoot]:

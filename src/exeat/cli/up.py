@@ -10,6 +10,9 @@ def up(
     home: Annotated[Path | None, typer.Option(help="exeat's home (default: ~/.exeat)")] = None,
     host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="port to listen on (0 = any free one)")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="gateways on the one port, a process and a log each")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="log what happens")] = False,
 ) -> None:
     """Start the gateway on 127.0.0.1 and say what to do next.  Ctrl-C stops it."""
@@ -20,13 +23,30 @@ def up(
 
     log_to_stderr(verbose=verbose)
     where = home_path(home)
-    settings = load_settings(where, host=host, port=port)
-    serve(where, settings, lambda gateway, chosen: _say(gateway, settings.host, chosen))
+    settings = load_settings(where, host=host, port=port, workers=workers)
+    if settings.workers == 1:
+        serve(where, settings, lambda gateway, at: _say(gateway.live.view.snapshot, settings, at))
+        return
+    from exeat.app.crew import serve_crew
+
+    def ready(at: int) -> None:
+        _say(_snapshot(where, settings.database_url), settings, at)
+
+    serve_crew(where, settings, ready, verbose=verbose)
 
 
-def _say(gateway: Any, host: str, port: int) -> None:
-    snapshot = gateway.live.view.snapshot
-    scheme = "https" if gateway.tls is not None else "http"
+def _snapshot(home: Path, url: str | None) -> Any:
+    from contextlib import closing
+
+    from exeat.storage.state import open_state
+
+    with closing(open_state(home, url)) as state:
+        return state.snapshot()
+
+
+def _say(snapshot: Any, settings: Any, port: int) -> None:
+    host, tls = settings.host, settings.tls_certificate is not None
+    scheme = "https" if tls else "http"
     base = f"{scheme}://{host}:{port}/mcp"
     active = sum(1 for agent in snapshot.agents.values() if agent.lifecycle == "active")
     policy = f"version {snapshot.policy.number}" if snapshot.policy else "none: all is denied"
@@ -37,7 +57,9 @@ def _say(gateway: Any, host: str, port: int) -> None:
         f"   policy: {policy}",
         f"  one server: {base}/SERVER   all servers of an agent: {base}",
     ]
-    if gateway.tls is None and host not in ("127.0.0.1", "::1", "localhost"):
+    if settings.workers > 1:
+        lines.append(f"  workers: {', '.join(settings.instances)}, a log each")
+    if not tls and host not in ("127.0.0.1", "::1", "localhost"):
         lines.append(
             "  WARNING: keys cross the network in the clear; set tls_certificate and tls_key"
         )

@@ -6,6 +6,7 @@ server-wide sweep enforces them, so that no request pays for a timer.
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
@@ -77,6 +78,10 @@ class Edge:
     def __call__(self) -> "Connection":
         return Connection(self)
 
+    def adopted(self, data: bytes) -> "Connection":
+        """A connection that another worker accepted, and what it has read of it (GW-13)."""
+        return Connection(self, data)
+
     def _sweep(self) -> None:
         self.now = now = self.loop.time()
         self.date = b"date: " + formatdate(usegmt=True).encode("ascii") + b"\r\n"
@@ -102,15 +107,17 @@ class Connection(asyncio.Protocol):
     """One client connection.  ``exchange`` is what answers the request in flight, if any."""
 
     __slots__ = (
-        "_body", "_buffer", "_chunked", "_closing", "_edge", "_fresh", "_head", "_keep", "_last_until",
-        "_need", "_paused", "_scheduled", "_streaming", "_taken", "_transport", "_writing", "busy",
-        "deadline", "exchange",
+        "_block", "_body", "_buffer", "_chunked", "_closing", "_edge", "_fresh", "_head", "_keep",
+        "_last_until", "_need", "_onward", "_paused", "_scheduled", "_streaming", "_taken", "_transport",
+        "_writing", "busy", "deadline", "exchange",
     )  # fmt: skip
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Edge, data: bytes = b"") -> None:
         self._edge = edge
         self._transport: asyncio.Transport | None = None
-        self._buffer = b""
+        self._buffer = data
+        self._block = b""
+        self._onward: Callable[[bytes], None] | None = None
         self._head: RequestHead | None = None
         self._need = 0
         self._body: bytearray | None = None
@@ -142,6 +149,7 @@ class Connection(asyncio.Protocol):
             return
         edge.connections.add(self)
         self.deadline = edge.loop.time() + edge.limits.head_time_max_s
+        self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._edge.connections.discard(self)
@@ -170,6 +178,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
+        if self._onward is not None:
+            self._onward(data)
+            return
         if self.busy or self._scheduled or not self._writing:
             self._buffer += data
             if len(self._buffer) > PIPELINED_MAX_BYTES and not self._paused and self._transport:
@@ -193,7 +204,8 @@ class Connection(asyncio.Protocol):
             self._partial_head(data)
             return
         try:
-            head = edge.parse(data[:end])
+            block = self._block = data[:end]
+            head = edge.parse(block)
             if head.length > edge.limits.request_body_max_bytes:
                 raise BadHead(
                     f"the body is larger than {edge.limits.request_body_max_bytes} bytes", 413
@@ -222,7 +234,7 @@ class Connection(asyncio.Protocol):
         self._head = head
         self._body = bytearray()
         self.deadline = edge.loop.time() + edge.limits.body_time_max_s
-        if head.expects_continue and self._transport is not None:
+        if head.expects_continue and not data and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if head.length < 0:
             self._chunked = ChunkedDecoder(strict=True)
@@ -296,6 +308,62 @@ class Connection(asyncio.Protocol):
         exchange = self._edge.dispatch(self, head, body)
         if exchange is not None and self.busy:
             self.exchange = exchange
+
+    # ---- moving to another worker (GW-13)
+
+    @property
+    def passable(self) -> bool:
+        """Its socket can go to another process as it is: no TLS, and no earlier answer waits here."""
+        transport = self._transport
+        return (
+            transport is not None
+            and transport.get_write_buffer_size() == 0
+            and transport.get_extra_info("ssl_object") is None
+        )
+
+    def give_away(self, body: bytes) -> bytes:
+        """All that was read of it and not answered: the request in flight, whose body this is, and
+        what was pipelined behind it.  No more is read until it is taken back or relayed."""
+        self.hold()
+        if self._edge.parse(self._block).length < 0:
+            body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
+        return b"%b\r\n\r\n%b%b" % (self._block, body, self._buffer)
+
+    def descriptor(self) -> int:
+        """A copy of its socket's, for the caller to close.  Raises OSError."""
+        if self._transport is None:
+            raise ConnectionError("the client has gone")
+        return os.dup(self._transport.get_extra_info("socket").fileno())
+
+    def take_back(self, exchange: Exchange | None) -> None:
+        """It was not moved: ``exchange`` answers its request here, if that was not done at once."""
+        if self.busy:
+            self.exchange = exchange
+        self.unhold()
+
+    def relay(self, exchange: Exchange, onward: Callable[[bytes], None]) -> None:
+        """From now on it is bytes: the client's go ``onward``, and ``send`` brings those back."""
+        self._buffer = b""
+        self.exchange, self._onward = exchange, onward
+        self.unhold()
+
+    def hold(self) -> None:
+        if not self._paused and self.open and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def unhold(self) -> None:
+        self._read_on()
+
+    def send(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def relayed(self) -> None:
+        """No more comes back: the rest is written, within the limits of any last answer."""
+        if self._onward is not None:
+            self._onward, self._keep = None, False
+            self._done()
 
     # ---- answering
 

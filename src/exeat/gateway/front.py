@@ -22,6 +22,7 @@ from exeat.gateway.clients import Clients
 from exeat.gateway.credentials import Credentials
 from exeat.gateway.edge import Connection
 from exeat.gateway.edge_ports import Exchange
+from exeat.gateway.handover import Elsewhere, Handover
 from exeat.gateway.held import Held
 from exeat.gateway.http1 import CACHED_HEAD_BYTES, RequestHead
 from exeat.gateway.inbound import (
@@ -66,11 +67,12 @@ _HANDSHAKES: Final = frozenset({"initialize", "server/discover"})
 @dataclass(frozen=True, slots=True)
 class Door:
     """A head that may come in: to which server (None: the aggregate), with which credential.
-    ``checked``: the ladder's first rung is passed."""
+    ``checked``: the ladder's first rung is passed.  ``owner``: another worker has its session."""
 
     server: ServerId | None
     authorization: str | None
     checked: bool
+    owner: str = ""
 
 
 class Front:
@@ -84,14 +86,18 @@ class Front:
         settings: GatewaySettings,
         state_key: bytes,
         clock: Callable[[], int],
+        handover: Handover | None = None,
     ) -> None:
+        """``handover``: there are other workers, and sessions and held calls live in one."""
         self.loop = loop
+        self.handover = handover
         self.pipeline = pipeline
         self.upstreams = upstreams
         self.settings = settings
         self.clock = clock
         self.sealer = StateSealer(state_key, os.urandom)
-        self.sessions = Sessions(lambda: os.urandom(24).hex(), loop.time)
+        self.new_id = handover.new_id if handover is not None else _new_id
+        self.sessions = Sessions(self.new_id, loop.time)
         self.credentials = Credentials(pipeline)
         self.router = Router(upstreams, pipeline)
         self.asks = Asks(self)
@@ -119,6 +125,16 @@ class Front:
         if caller is None:
             self._unauthenticated(connection, head)
             return None
+        if door.owner:
+            return self._move(connection, head, body, door.owner)
+        served = self._serve(connection, head, body, door, caller)
+        if type(served) is Elsewhere:
+            return self._move(connection, head, body, served.owner)
+        return served  # type: ignore[return-value]  # mypy does not narrow by type()
+
+    def _serve(
+        self, connection: Connection, head: RequestHead, body: bytes, door: Door, caller: Caller
+    ) -> Exchange | Elsewhere | None:
         if head.method != "POST":
             return self.clients.get_or_delete(connection, head, caller, door.server)
         message = read_body(head, body) if door.checked else read_post(head, body)
@@ -126,6 +142,29 @@ class Front:
             return self._request(connection, head, message, caller, door.server)
         self._not_a_request(connection, head, message, caller, door.server)
         return None
+
+    def _move(
+        self, connection: Connection, head: RequestHead, body: bytes, owner: str
+    ) -> Exchange | None:
+        """GW-13: to the worker that knows what the request speaks of.  If that one is gone, so is
+        what it knew, and the answer here says so."""
+        assert self.handover is not None  # noqa: S101 - only then has anybody else an owner's name
+
+        def here() -> Exchange | None:
+            door = self._doors.get(head) or self._door(connection, head)
+            if door is None:
+                return None
+            caller = self.credentials.caller(door.authorization, self.clock())
+            if caller is None:
+                self._unauthenticated(connection, head)
+                return None
+            served = self._serve(connection, head, body, door, caller)
+            if isinstance(served, Elsewhere):
+                served.over()
+                return None
+            return served
+
+        return self.handover.move(connection, body, owner, here)
 
     def admit(self, connection: Connection, head: RequestHead) -> bool:
         """Before a body is waited for: is it from an agent, and for an endpoint?  Answers if not."""
@@ -153,7 +192,9 @@ class Front:
             connection.plain(405, "use POST", b"allow: POST, GET, DELETE\r\n")
             return None
         checked = head.method == "POST" and check_http(head.fields) is None
-        door = Door(endpoint.server, head.fields.get("authorization"), checked)
+        session = head.fields.get("mcp-session-id")
+        owner = self.handover.owner(session) if self.handover is not None and session else ""
+        door = Door(endpoint.server, head.fields.get("authorization"), checked, owner)
         if head.size <= CACHED_HEAD_BYTES:
             if len(self._doors) >= DOORS_MAX:
                 self._doors.clear()
@@ -244,7 +285,7 @@ class Front:
         request: Request,
         caller: Caller,
         server: ServerId | None,
-    ) -> Exchange | None:
+    ) -> Exchange | Elsewhere | None:
         answer = ClientAnswer(connection, request.id, modern=request.era is Era.MODERN)
         method = request.method
         if method in _HANDSHAKES and method in CLIENT_METHODS[request.era]:
@@ -286,7 +327,7 @@ class Front:
 
     def _act(
         self, answer: ClientAnswer, head: RequestHead, request: Request, route: Route
-    ) -> Exchange | None:
+    ) -> Exchange | Elsewhere | None:
         """One action on one server."""
         legacy = request.era is Era.LEGACY
         augmentation(request.params, allowed=legacy and served(route.server))
@@ -294,6 +335,9 @@ class Front:
         if isinstance(given, str):
             answer.final(error_message(request.id, error_body(-32602, given)), error_code=-32602)
             return None
+        owner = self.handover.owner(given.held) if self.handover is not None else ""
+        if owner:
+            return Elsewhere(owner, lambda: _over(answer, request))
         access = self.router.describe(request, route, self.clock())
         ruled = self._ruled(request, route)
         if ruled is not None:
@@ -346,9 +390,7 @@ class Front:
         modern = call.request.era is Era.MODERN
         turn = self.held.take(held, call.route.principal) if modern else None
         if turn is None:
-            text = "Invalid requestState: the call that asked is over, or was answered already"
-            error = error_message(call.request.id, error_body(-32602, text))
-            call.answer.final(error, error_code=-32602)
+            _over(call.answer, call.request)
             return None
         call.turn = turn
         call.access = self.router.seen(call.access, call.route)
@@ -478,3 +520,12 @@ class Front:
         for task in list(self.tasks):
             task.cancel()
         await self.upstreams.close()
+
+
+def _new_id() -> str:
+    return os.urandom(24).hex()
+
+
+def _over(answer: ClientAnswer, request: Request) -> None:
+    text = "Invalid requestState: the call that asked is over, or was answered already"
+    answer.final(error_message(request.id, error_body(-32602, text)), error_code=-32602)

@@ -7,7 +7,6 @@ all, and then takes the held call over.
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -155,7 +154,7 @@ class Held:
         asked = {f"q{number}": question for number, question in enumerate(turn.pending, 1)}
         turn.asked, turn.pending, turn.to = asked, [], None
         turn.handle, turn.put_at = call.hand_over(), front.loop.time()
-        held = os.urandom(16).hex()
+        held = front.new_id()
         self._turns[held] = turn
         methods = {key: question.method for key, question in asked.items()}
         value = {

@@ -21,7 +21,7 @@ from exeat.storage.copies import copy_ledger, copy_state
 from exeat.storage.ledger import SqliteLedgerReader
 
 PLAIN: Final = ("exeat.toml", "operator")
-_KNOWN: Final = {"state.db", "state.db-wal", "state.db-shm", "ledger", "keys", *PLAIN}
+_KNOWN: Final = {"state.db", "state.db-wal", "state.db-shm", "ledger", "keys", "workers", *PLAIN}
 
 
 @dataclass(slots=True)

@@ -36,7 +36,8 @@ class Finding:
 @dataclass
 class Patient:
     """What is examined.  ``settings``: as they are, or the defaults if they cannot be read.
-    ``snapshot`` is None while the state cannot be read; ``pid``: of the gateway that runs."""
+    ``snapshot`` is None while the state cannot be read; ``pid``: of the gateway that runs;
+    ``workers``: those that run, by instance."""
 
     home: Path
     settings: Settings
@@ -45,6 +46,17 @@ class Patient:
     now: int = field(default_factory=time.time_ns)
     snapshot: Snapshot | None = None
     pid: int | None = None
+    workers: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def writers(self) -> tuple[str, ...]:
+        """The instances whose logs this home goes on with: as set, or as they run."""
+        return tuple(self.workers) if self.workers else self.settings.instances
+
+    @property
+    def serving(self) -> int | None:
+        """The pid of a process that serves clients: its limits and its memory count."""
+        return next(iter(self.workers.values()), self.pid)
 
 
 Check = Callable[[Patient], Iterable[Finding]]

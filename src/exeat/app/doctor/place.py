@@ -253,7 +253,7 @@ def flush_finding(median_s: float, where: str = "the disk") -> Finding:
 
 def descriptors(patient: Patient) -> Iterator[Finding]:
     """Of the running gateway if there is one, else of this shell."""
-    limit, whose = limit_of(patient.pid, "Max open files", resource.RLIMIT_NOFILE)
+    limit, whose = limit_of(patient.serving, "Max open files", resource.RLIMIT_NOFILE)
     needed = patient.settings.connections_max + DESCRIPTORS_SPARE
     says = f"{whose} may open {limit} files; connections_max {patient.settings.connections_max}"
     if limit != resource.RLIM_INFINITY and limit < needed:
@@ -269,9 +269,16 @@ def descriptors(patient: Patient) -> Iterator[Finding]:
 def lock(patient: Patient) -> Iterator[Finding]:
     instance = patient.settings.instance
     pid, held = holder(patient.home, instance)
+    patient.workers = _workers(patient.home, instance)
     if held:
         patient.pid = pid
-        yield ok("lock", f"The gateway {instance} runs (pid {pid}).")
+        yield _runs(patient, pid)
+    elif patient.workers:
+        yield warn(
+            "lock",
+            f"Workers of {instance} run without their supervisor ({_named(patient.workers)}).",
+            "They end by themselves, within seconds; then start again.",
+        )
     elif pid is not None:
         alive = Path(f"/proc/{pid}").exists()
         of = "now another process" if alive else "no process any more"
@@ -282,6 +289,34 @@ def lock(patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield ok("lock", "No gateway runs on this home.")
+
+
+def _workers(home: Path, instance: str) -> dict[str, int]:
+    """Pid by name: whoever holds the lock of a worker now."""
+    found = dict[str, int]()
+    for path in sorted(home.glob(f"{instance}-*.lock")):
+        number = path.stem.removeprefix(f"{instance}-")
+        pid, held = holder(home, path.stem)
+        if held and pid is not None and number.isdecimal():
+            found[path.stem] = pid
+    return found
+
+
+def _named(workers: dict[str, int]) -> str:
+    return ", ".join(f"{name}: pid {pid}" for name, pid in workers.items())
+
+
+def _runs(patient: Patient, pid: int | None) -> Finding:
+    instance, wanted, workers = patient.settings.instance, patient.settings, patient.workers
+    missing = [name for name in wanted.instances if name not in workers]
+    if wanted.workers > 1 and missing:
+        return warn(
+            "lock",
+            f"The gateway {instance} runs (pid {pid}), but not its workers {', '.join(missing)}.",
+            "Look at its log; it starts them again, with growing pauses.",
+        )
+    by = f", with workers ({_named(workers)})" if workers else ""
+    return ok("lock", f"The gateway {instance} runs (pid {pid}){by}.")
 
 
 def _ledger_folder(patient: Patient) -> Path:

@@ -85,7 +85,7 @@ def _release(version: str) -> tuple[int, ...]:
 def memory(patient: Patient) -> Iterator[Finding]:
     """Keys and arguments stand in the gateway's memory: it should never be written to a disk."""
     yield from _swap(patient)
-    limit, whose = limit_of(patient.pid, "Max core file size", resource.RLIMIT_CORE)
+    limit, whose = limit_of(patient.serving, "Max core file size", resource.RLIMIT_CORE)
     if limit == 0:
         yield ok("core", f"{whose} leaves no core file if it crashes.")
     else:
@@ -102,7 +102,7 @@ def _swap(patient: Patient) -> Iterator[Finding]:
     except OSError:
         yield skipped("swap", "This system does not say whether it swaps.")
         return
-    yield swap_finding(listed, kept_out=_kept_out(patient.pid))
+    yield swap_finding(listed, kept_out=_kept_out(patient.serving))
 
 
 def swap_finding(listed: str, *, kept_out: bool) -> Finding:

@@ -41,7 +41,7 @@ def ledger(patient: Patient) -> Iterator[Finding]:
 
 
 def _ours(patient: Patient, place: LedgerPlace) -> bool:
-    return place.path is not None or place.name == patient.settings.instance
+    return place.path is not None or place.name in patient.writers
 
 
 def _one(patient: Patient, place: LedgerPlace) -> Iterator[Finding]:
@@ -111,7 +111,7 @@ def clock_finding(instance: str, last_at: int, now: int) -> Finding:
 def _signing_key(patient: Patient, instance: str, enrolled: Verifier) -> Iterator[Finding]:
     """Without it nothing can be added; a ledger of an earlier name is only read, so that is known."""
     check, path = f"keys.signing:{instance}", patient.home / "keys" / f"{instance}.ed25519"
-    found = problem if instance == patient.settings.instance else warn
+    found = problem if instance in patient.writers else warn
     other = "Put the right key back, or go on under a new EXEAT_INSTANCE."
     try:
         signer = load_signer(path)
@@ -147,12 +147,13 @@ def _master_key(patient: Patient, place: LedgerPlace, reader: StoredLedger) -> I
 
 def _keys(patient: Patient, known: set[str]) -> Iterator[Finding]:
     """Key files that no ledger has spoken of yet."""
-    folder, instance = patient.home / "keys", patient.settings.instance
+    folder = patient.home / "keys"
     loads: list[tuple[str, Path, Callable[[Path], object]]] = [
         ("keys.state", folder / "state.key", load_master)
     ]
-    if instance not in known:
-        loads.append((f"keys.signing:{instance}", folder / f"{instance}.ed25519", load_signer))
+    new = [name for name in patient.writers if name not in known]
+    loads += [(f"keys.signing:{name}", folder / f"{name}.ed25519", load_signer) for name in new]
+    if new:
         loads.append(("keys.master", folder / "master.key", load_master))
     for check, path, load in loads:
         try:
