@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from requirements import requirement
+from structlog.testing import capture_logs
 
 from exeat.gateway import handover
 from exeat.gateway.edge import Connection, Edge
@@ -137,17 +138,19 @@ async def test_once_it_has_left_only_the_other_may_answer(
 ) -> None:
     """Whether it arrived is not known, so the client's connection ends without a word."""
     monkeypatch.setattr(handover, "MOVE_MAX_S", 0.05)
-    async with two.running() as port:
-        with socket.socket(socket.AF_UNIX) as owner:
-            owner.bind(str(two.place / "b"))
-            owner.listen()
-            owner.setblocking(False)
-            asking = asyncio.create_task(told(port))
-            given, _ = await two.loop.sock_accept(owner)
-            with given:
-                if taken == "dropped":
-                    given.close()
-                assert await asking == b""
+    with capture_logs() as logged:
+        async with two.running() as port:
+            with socket.socket(socket.AF_UNIX) as owner:
+                owner.bind(str(two.place / "b"))
+                owner.listen()
+                owner.setblocking(False)
+                asking = asyncio.create_task(told(port))
+                given, _ = await two.loop.sock_accept(owner)
+                with given:
+                    if taken == "dropped":
+                        given.close()
+                    assert await asking == b""
+    assert [each["worker"] for each in logged] == ["b"]
     assert two.here == 0
 
 
