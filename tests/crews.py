@@ -97,7 +97,7 @@ class World:
         if home is not None:
             env["EXEAT_HOME"] = str(home)
         done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
-        assert "Traceback" not in done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
         return Done(done.returncode, done.stdout, done.stderr)
 
     def doctor(self, **settings: str) -> dict[str, dict[str, str]]:

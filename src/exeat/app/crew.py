@@ -34,6 +34,7 @@ BACK_OFF_MAX_S: Final = 30.0
 STEADY_S: Final = 60.0
 """A worker that lived so long begins anew with the shortest back-off."""
 STOP_MAX_S: Final = 20.0
+PIPES_MAX_S: Final = 1.0
 INSTANCE_MAX: Final = 28
 """Characters: the number of a worker is added to the name."""
 ARGV: Final = (sys.executable, "-P", "-m", "exeat.app.worker")
@@ -69,6 +70,8 @@ class Crew:
             self._stopping.set()
             await self._stop()
             await asyncio.gather(*keepers, return_exceptions=True)
+            for worker in self._living.values():
+                await _closed(worker)
 
     async def _started(self, starting: list[asyncio.Task[None]]) -> bool:
         """False if it was told to stop before all of them listened."""
@@ -154,6 +157,17 @@ class Crew:
                     _log.error("a worker did not stop in time and is killed", pid=worker.pid)
                     self._signal(worker, signal.SIGKILL)
             await asyncio.gather(*ends)
+
+
+async def _closed(worker: Process) -> None:
+    """Its pipes end while the loop still runs: what is left open then, asyncio complains about."""
+    if worker.stdin is not None and worker.stdout is not None:
+        worker.stdin.close()
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(PIPES_MAX_S):
+                await worker.stdout.read()
+                await worker.stdin.wait_closed()
+    await asyncio.sleep(0)
 
 
 def _environ() -> dict[str, str]:
