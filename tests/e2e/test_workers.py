@@ -305,12 +305,12 @@ def test_what_is_no_connection_is_dropped_and_the_worker_lives(
     other, _kept = socket.socketpair()
     with (tmp_path / "file").open("w") as file, socket.socket(type=socket.SOCK_DGRAM) as datagram:
         for head, descriptors in (
-            (b"\0" * 8, []),
-            (b"\0" * 8, [file.fileno()]),
-            (b"\0" * 8, [datagram.fileno()]),
+            (b"\0" * 40, []),
+            (b"\0" * 40, [file.fileno()]),
+            (b"\0" * 40, [datagram.fileno()]),
             (b"\0" * 3, [other.fileno()]),
-            (b"\xff" * 8, [other.fileno()]),
-            (b"\0" * 7 + b"\x05", [other.fileno()]),
+            (b"\xff" * 40, [other.fileno()]),
+            (b"\0" * 39 + b"\x05", [other.fileno()]),
         ):
             for name in ("gw1-1", "gw1-2", "gw1-3"):
                 with socket.socket(socket.AF_UNIX) as way:

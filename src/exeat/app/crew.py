@@ -21,7 +21,7 @@ import structlog
 
 from exeat.app.lock import HomeLock
 from exeat.app.notify import ADDRESS, notify
-from exeat.app.serve import make_keys, must_exist
+from exeat.app.serve import BACKLOG, make_keys, must_exist
 from exeat.app.settings import Settings
 from exeat.app.tls import certificate, warn_of_plain_http
 from exeat.app.worker import order
@@ -42,10 +42,13 @@ ARGV: Final = (sys.executable, "-P", "-m", "exeat.app.worker")
 
 
 class Crew:
-    """``settings.port`` must be a port, not 0."""
+    """``listener``: listens on ``settings.port``; every worker inherits it."""
 
-    def __init__(self, home: Path, settings: Settings, *, verbose: bool) -> None:
+    def __init__(
+        self, home: Path, settings: Settings, listener: socket.socket, *, verbose: bool
+    ) -> None:
         self._home, self._settings, self._verbose = home, settings, verbose
+        self._listener = listener
         self._stopping = asyncio.Event()
         self._living: dict[int, Process] = {}
         self._listening: set[int] = set()
@@ -94,14 +97,17 @@ class Crew:
         self._listening.discard(number)
         # a process group of its own: Ctrl-C reaches the supervisor, which then lets all of them drain
         worker = await asyncio.create_subprocess_exec(
-            *ARGV, stdin=PIPE, stdout=PIPE, env=_environ(), process_group=0
-        )
+            *ARGV, stdin=PIPE, stdout=PIPE, env=_environ(), process_group=0,
+            pass_fds=(self._listener.fileno(),),
+        )  # fmt: skip
         self._living[number] = worker
         assert worker.stdin is not None and worker.stdout is not None  # noqa: S101 - asked for
         name = self._settings.instances[number - 1]
         chosen = self._settings.model_copy(update={"instance": name, "workers": 1})
         with contextlib.suppress(ConnectionError):
-            worker.stdin.write(order(self._home, chosen, verbose=self._verbose))
+            worker.stdin.write(
+                order(self._home, chosen, self._listener.fileno(), verbose=self._verbose)
+            )
             await worker.stdin.drain()
         line = await worker.stdout.readline()
         said: dict[str, Any] = json.loads(line) if line else {"error": "it ended without a word"}
@@ -146,6 +152,7 @@ class Crew:
 
     async def _stop(self) -> None:
         """All drain at once; who does not end in time is killed."""
+        self._listener.close()  # else new clients would wait until the last worker has ended
         living = [worker for worker in self._living.values() if worker.returncode is None]
         for worker in living:
             self._signal(worker, signal.SIGTERM)
@@ -175,29 +182,27 @@ def _environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != ADDRESS}
 
 
-def reserve(host: str, port: int) -> tuple[socket.socket, int]:
-    """Keep the port for the workers without listening on it.  Raises Conflict if it is taken."""
+def listening(host: str, port: int) -> socket.socket:
+    """One socket for all workers.  Not SO_REUSEPORT: any process of this user could join it.
+    Raises Conflict if the port is taken."""
     try:
         family, _, _, _, where = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        if port:
-            with socket.socket(family) as probe:  # somebody else's SO_REUSEPORT must not share ours
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(where)
-        kept = socket.socket(family)
+        made = socket.socket(family)
         try:
-            kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            kept.bind(where)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(where)
+            made.listen(BACKLOG)
         except OSError:
-            kept.close()
+            made.close()
             raise
     except OSError as error:
         raise Conflict(
             f"cannot listen on {host}:{port} ({error.strerror or error})",
             remedy="choose another --port, or stop what uses it",
         ) from None
-    return kept, int(kept.getsockname()[1])
+    return made
 
 
 def serve_crew(
@@ -223,11 +228,11 @@ def serve_crew(
     with HomeLock(home, settings.instance):
         open_state(home, settings.database_url).close()  # its tables, before all workers want them
         make_keys(home)
-        kept, port = reserve(settings.host, settings.port)
-        with kept:
+        with listening(settings.host, settings.port) as listener:
+            port = int(listener.getsockname()[1])
             chosen = settings.model_copy(update={"port": port})
 
             async def run() -> None:
-                await Crew(home, chosen, verbose=verbose).run(lambda: ready(port))
+                await Crew(home, chosen, listener, verbose=verbose).run(lambda: ready(port))
 
             asyncio.run(run())

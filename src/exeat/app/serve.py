@@ -16,6 +16,7 @@ import structlog
 import uvloop
 
 from exeat import __version__
+from exeat.app.accepting import Accepting
 from exeat.app.descriptors import fitted
 from exeat.app.journal import Journal
 from exeat.app.live import Live, View, load_view, running
@@ -50,6 +51,7 @@ if TYPE_CHECKING:  # needs the driver of PostgreSQL, an extra
 
 _log = structlog.get_logger("exeat.serve")
 DRAIN_MAX_S: Final = 5.0
+BACKLOG: Final = 2048
 RELIST_EVERY_S: Final = 2.0
 THREADS_SWITCH_S: Final = 0.001
 """The ledger's thread must not wait long for the interpreter after its disk has answered."""
@@ -69,9 +71,9 @@ class Gateway:
         state: State,
         tls: Certificate | None = None,
         *,
-        shared: bool = False,
+        listener: socket.socket | None = None,
     ) -> None:
-        """``shared``: other workers listen on the same port."""
+        """``listener``: a socket that listens already, and for other workers too."""
         context = None
         if tls is not None:
             context = tls.context()
@@ -108,7 +110,7 @@ class Gateway:
             )
         )
         self.upstreams.follow(first.snapshot.specs)
-        self.handover = Handover(home / WORKERS, settings.instance, self.loop) if shared else None
+        self.handover = self._neighbours() if listener is not None else None
         self.front = Front(
             self.loop,
             Pipeline(self.live, self.ledger, time.time_ns),
@@ -122,6 +124,8 @@ class Gateway:
         self.tls = tls
         self.entry = TlsEntry(self.edge, context) if context is not None else None
         self.server: asyncio.AbstractServer | None = None
+        self._shared = listener
+        self._accepting: Accepting | None = None
         self._relister: asyncio.Task[None] | None = None
 
     def _open_ledger(self) -> Ledger:
@@ -178,6 +182,10 @@ class Gateway:
 
         return Hints(self.settings.database_url, heard)
 
+    def _neighbours(self) -> Handover:
+        secret = _key(self.home / "keys" / "state.key")
+        return Handover(self.home / WORKERS, self.settings.instance, self.loop, secret)
+
     # ---- changes
 
     def _changed(self, view: View) -> None:
@@ -226,25 +234,33 @@ class Gateway:
         try:
             if self.handover is not None:
                 self.handover.listen(self.edge)
-            self.server = await self.loop.create_server(
-                self.entry or self.edge,
-                self.settings.host,
-                self.settings.port,
-                backlog=2048,
-                reuse_port=self.handover is not None or None,
-            )
+            if self._shared is not None:
+                self._accepting = Accepting(self._shared, self.entry or self.edge, self.loop)
+            else:
+                self.server = await self.loop.create_server(
+                    self.entry or self.edge,
+                    self.settings.host,
+                    self.settings.port,
+                    backlog=BACKLOG,
+                )
         except OSError as error:
             raise Conflict(
                 f"cannot listen on {self.settings.host}:{self.settings.port}"
                 f" ({os.strerror(error.errno) if error.errno else error})",
                 remedy="choose another --port, or stop what uses it",
             ) from None
-        port = self.server.sockets[0].getsockname()[1]
+        port = self._port()
         sys.setswitchinterval(THREADS_SWITCH_S)
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        return int(port)
+        return port
+
+    def _port(self) -> int:
+        if self._shared is not None:
+            return int(self._shared.getsockname()[1])
+        assert self.server is not None  # noqa: S101 - it listens
+        return int(self.server.sockets[0].getsockname()[1])  # type: ignore[attr-defined]
 
     def read_certificate(self) -> None:
         """New connections get the certificate as it is on disk now; the others go on."""
@@ -255,6 +271,8 @@ class Gateway:
         """Take nothing new, let answers end, close upstreams, close the log."""
         if self.server is not None:
             self.server.close()
+        if self._accepting is not None:
+            await self._accepting.close()
         if self.entry is not None:
             self.entry.close()
         if self.handover is not None:
@@ -308,15 +326,14 @@ async def _run(
     settings: Settings,
     tls: Certificate | None,
     ready: Callable[[Gateway, int], None],
-    *,
-    shared: bool,
+    listener: socket.socket | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     state = await loop.run_in_executor(None, open_state, home, settings.database_url)
-    gateway = Gateway(home, settings, state, tls, shared=shared)
+    gateway = Gateway(home, settings, state, tls, listener=listener)
     loop.add_signal_handler(signal.SIGHUP, gateway.read_certificate)
     port = await gateway.start()
     ready(gateway, port)
@@ -331,13 +348,13 @@ def serve(
     settings: Settings,
     ready: Callable[[Gateway, int], None],
     *,
-    shared: bool = False,
+    listener: socket.socket | None = None,
 ) -> None:
-    """Run until SIGINT or SIGTERM; SIGHUP reads the certificate again.  ``shared``: as one of several
-    workers.  Raises ExeatError if it cannot start."""
+    """Run until SIGINT or SIGTERM; SIGHUP reads the certificate again.  ``listener``: of several
+    workers, one of which this is.  Raises ExeatError if it cannot start."""
     must_exist(home, settings)
     tls = certificate(home, settings)
-    if not shared:  # of several, the supervisor says so once
+    if listener is None:  # of several, the supervisor says so once
         warn_of_plain_http(settings.host, tls)
     with HomeLock(home, settings.instance):
-        uvloop.run(_run(home, fitted(settings), tls, ready, shared=shared))
+        uvloop.run(_run(home, fitted(settings), tls, ready, listener))

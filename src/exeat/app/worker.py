@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -25,9 +26,14 @@ _STDIN, _STDOUT, _STDERR = 0, 1, 2
 LINE_MAX_BYTES: Final = 1024 * 1024
 
 
-def order(home: Path, settings: Settings, *, verbose: bool) -> bytes:
-    """What the supervisor writes."""
-    value = {"home": str(home), "settings": settings.model_dump(mode="json"), "verbose": verbose}
+def order(home: Path, settings: Settings, listener: int, *, verbose: bool) -> bytes:
+    """What the supervisor writes.  ``listener``: the descriptor that the worker inherits."""
+    value = {
+        "home": str(home),
+        "settings": settings.model_dump(mode="json"),
+        "listener": listener,
+        "verbose": verbose,
+    }
     return json.dumps(value).encode() + b"\n"
 
 
@@ -40,6 +46,14 @@ def _ordered() -> dict[str, Any]:
         line += part
     value: dict[str, Any] = json.loads(line)
     return value
+
+
+def _listener(descriptor: int) -> socket.socket:
+    """The supervisor's, for us and the other workers; not for processes that we start."""
+    os.set_inheritable(descriptor, False)
+    listener = socket.socket(fileno=descriptor)
+    listener.setblocking(False)
+    return listener
 
 
 def _say(value: dict[str, Any]) -> None:
@@ -71,7 +85,7 @@ def main() -> int:
         _say({"port": port})
 
     try:
-        serve(Path(given["home"]), settings, ready, shared=True)
+        serve(Path(given["home"]), settings, ready, listener=_listener(given["listener"]))
     except ExeatError as error:
         _say({"error": str(error), "remedy": error.remedy})
         return 1

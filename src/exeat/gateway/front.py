@@ -38,7 +38,7 @@ from exeat.gateway.inbound import (
 )
 from exeat.gateway.link import Link
 from exeat.gateway.lists import Lists
-from exeat.gateway.methods import CLIENT_METHODS, LIST_KEY, Era
+from exeat.gateway.methods import CLIENT_METHODS, LIST_KEY, MODERN_VERSIONS, Era
 from exeat.gateway.param_headers import Mirrored, disagreement, mirrored, render
 from exeat.gateway.pipeline import Enforced, Pipeline
 from exeat.gateway.routes import Route, Router
@@ -192,8 +192,10 @@ class Front:
             connection.plain(405, "use POST", b"allow: POST, GET, DELETE\r\n")
             return None
         checked = head.method == "POST" and check_http(head.fields) is None
-        session = head.fields.get("mcp-session-id")
-        owner = self.handover.owner(session) if self.handover is not None and session else ""
+        owner = ""  # only a legacy session lives anywhere
+        legacy = head.fields.get("mcp-protocol-version") not in MODERN_VERSIONS
+        if self.handover is not None and legacy:
+            owner = self.handover.owner(head.fields.get("mcp-session-id", ""))
         door = Door(endpoint.server, head.fields.get("authorization"), checked, owner)
         if head.size <= CACHED_HEAD_BYTES:
             if len(self._doors) >= DOORS_MAX:
@@ -336,6 +338,12 @@ class Front:
             answer.final(error_message(request.id, error_body(-32602, given)), error_code=-32602)
             return None
         owner = self.handover.owner(given.held) if self.handover is not None else ""
+        if (
+            owner and legacy
+        ):  # its connection is where its session is, and nothing of it is held there
+            error = error_body(-32602, "this requestState belongs to another session")
+            answer.final(error_message(request.id, error), error_code=-32602)
+            return None
         if owner:
             return Elsewhere(owner, lambda: _over(answer, request))
         access = self.router.describe(request, route, self.clock())

@@ -9,6 +9,7 @@ second form.  Where the socket cannot go as it is, one end of a pair goes, and t
 """
 
 import asyncio
+import hmac
 import os
 import re
 import socket
@@ -33,7 +34,8 @@ BACKLOG: Final = 1024
 FRAMING_MAX_BYTES: Final = HEADER_BLOCK_MAX_BYTES + 2 * 1024 * 1024
 """Beside the body: its head, its chunks' framing, and what one read may have brought behind it."""
 _OWNER: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,40})\.[0-9a-f]{48}")
-_LENGTH: Final = struct.Struct(">Q")
+_HEAD: Final = struct.Struct(">32sQ")
+"""The word that shows who comes, and how many bytes follow."""
 _CREDENTIALS: Final = struct.Struct("3i")
 _TAKEN: Final = b"\x01"
 
@@ -49,8 +51,13 @@ class Elsewhere:
 class Handover:
     """One per worker.  ``place``: the folder of all workers' sockets; ``me``: this worker's name."""
 
-    def __init__(self, place: Path, me: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, place: Path, me: str, loop: asyncio.AbstractEventLoop, secret: bytes
+    ) -> None:
+        """``secret``: shared by the workers, and by nobody who cannot read the home's keys; a stdio
+        server runs as the same user, so a socket's file says nothing of who connects."""
         self._place, self.me, self._loop = place, me, loop
+        self._secret = secret
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -107,21 +114,25 @@ class Handover:
             data = connection.give_away(body)
             try:
                 if connection.passable:
-                    await self._pass(way, connection.descriptor(), data)
+                    await self._pass(way, owner, connection.descriptor(), data)
                 else:
-                    await self._relay(way, connection, data, moving)
+                    await self._relay(way, owner, connection, data, moving)
                     return
             except OSError as error:
                 # the other may have it: two must not answer on one connection
                 _log.warning("a connection did not reach its worker", worker=owner, why=str(error))
         connection.abort()
 
-    async def _pass(self, way: socket.socket, descriptor: int, data: bytes) -> None:
+    def _word(self, owner: str) -> bytes:
+        """What shows ``owner`` that one of its kind comes."""
+        return hmac.digest(self._secret, b"handover to " + owner.encode(), "sha256")
+
+    async def _pass(self, way: socket.socket, owner: str, descriptor: int, data: bytes) -> None:
         """Returns once the other worker has all of it.  Closes ``descriptor``.  Raises OSError; then
         the connection is at its end, also for the other, should it still come to take it."""
         with socket.socket(fileno=descriptor) as passed:
             try:
-                socket.send_fds(way, [_LENGTH.pack(len(data))], [descriptor])
+                socket.send_fds(way, [_HEAD.pack(self._word(owner), len(data))], [descriptor])
                 async with asyncio.timeout(MOVE_MAX_S):
                     await self._loop.sock_sendall(way, data)
                     if await self._loop.sock_recv(way, 1) != _TAKEN:
@@ -132,7 +143,12 @@ class Handover:
                 raise
 
     async def _relay(
-        self, way: socket.socket, connection: Connection, data: bytes, moving: "Moving"
+        self,
+        way: socket.socket,
+        owner: str,
+        connection: Connection,
+        data: bytes,
+        moving: "Moving",
     ) -> None:
         """Raises OSError."""
         ours, theirs = socket.socketpair()
@@ -140,7 +156,7 @@ class Handover:
         relay = Relay(connection, self._relays.discard)
         self._relays.add(relay)
         try:
-            await self._pass(way, theirs.detach(), data)
+            await self._pass(way, owner, theirs.detach(), data)
             await self._loop.create_unix_connection(lambda: relay, sock=ours)
         except OSError:
             self._relays.discard(relay)
@@ -201,14 +217,19 @@ class Handover:
     async def _receive(self, given: socket.socket, edge: Edge) -> tuple[socket.socket, bytes]:
         """Raises OSError."""
         await _readable(given, self._loop)
-        head, descriptors, _, _ = socket.recv_fds(given, _LENGTH.size, 1, socket.MSG_CMSG_CLOEXEC)
+        head, descriptors, _, _ = socket.recv_fds(given, _HEAD.size, 1, socket.MSG_CMSG_CLOEXEC)
         client = _socket(descriptors)
         try:
             most = edge.limits.request_body_max_bytes + FRAMING_MAX_BYTES
-            if len(head) != _LENGTH.size or _LENGTH.unpack(head)[0] > most:
-                raise ConnectionError("more than any request holds, or no length")
+            if len(head) != _HEAD.size:
+                raise ConnectionError("no length")
+            word, length = _HEAD.unpack(head)
+            if not hmac.compare_digest(word, self._word(self.me)):
+                raise ConnectionError("not one of our workers")
+            if length > most:
+                raise ConnectionError("more than any request holds")
             data = bytearray()
-            while left := _LENGTH.unpack(head)[0] - len(data):
+            while left := length - len(data):
                 part = await self._loop.sock_recv(given, min(left, 256 * 1024))
                 if not part:
                     raise ConnectionError("cut short")

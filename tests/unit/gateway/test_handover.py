@@ -53,7 +53,7 @@ class Two:
 
     def __init__(self, place: Path) -> None:
         self.place, self.loop = place, asyncio.get_running_loop()
-        self.a, self.b = (Handover(place, name, self.loop) for name in "ab")
+        self.a, self.b = (Handover(place, name, self.loop, b"secret") for name in "ab")
         self.here, self.floods = 0, list[Flood]()
         self.edges = (
             Edge(self._move, GatewaySettings(), self.loop),
@@ -119,6 +119,18 @@ async def test_a_request_is_answered_where_it_moved_to(
         assert (await told(port)).endswith(b"\r\n\r\nthere\n")
         assert two.here == 0
         assert not two.edges[0].connections or relayed
+
+
+@requirement("GW-13", "GW-12")
+async def test_what_comes_without_the_homes_secret_is_dropped(two: Two) -> None:
+    """A stdio server runs as the same user, reaches the socket, and cannot read the home's keys."""
+    two.a = Handover(two.place, "a", two.loop, b"another secret")
+    with capture_logs() as logged:
+        async with two.running() as port:
+            two.b.listen(two.edges[1])
+            assert await told(port) == b""
+    assert [each["worker"] for each in logged] == ["b"]
+    assert not two.edges[1].connections
 
 
 @requirement("GW-13")
