@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from command_line import Run, run
 from gateways import TESTS, Gateway, Server, Wire, running, text
 from homes import Home
@@ -35,8 +36,9 @@ class Deployment:
     def lose(self, instance: str) -> None:
         """As somebody with every right on the storage could."""
         if self.url is None:
-            for path in (self.home.path / "ledger").glob(f"{instance}.*"):
-                path.unlink()
+            for path in (self.home.path / "ledger").glob(f"{instance}.db*"):
+                if path.suffix != ".checkpoint":
+                    path.unlink()
             return
         import psycopg
 
@@ -92,6 +94,12 @@ def test_a_log_that_is_gone_shows(deployment: Deployment, tmp_path: Path) -> Non
     code, said, _ = deployment.evidence("verify")
     assert code == 1
     assert "the log exeat/gw2" in said and "is gone" in said
+    with deployment.home.state._engine.begin() as tx:
+        tx.execute(sa.text("DELETE FROM roots"))
+    code, said, _ = deployment.evidence("verify")
+    assert code == 1
+    assert "a root that was kept elsewhere" in said  # the one beside the ledgers
+    assert "gw2" in said and "its log is gone" in said
     kept.write_text(note.replace("number", "numbers"))
     code, said, _ = deployment.evidence("verify", "--root", kept)
     assert code == 1

@@ -8,9 +8,11 @@ from threading import Barrier, Thread
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from ledger_places import Place
 from ledger_world import World
 from requirements import requirement
+from structlog.testing import capture_logs
 
 from exeat.app.rooting import Rooting
 from exeat.core.errors import Conflict
@@ -157,15 +159,56 @@ async def test_a_gateway_roots_what_every_log_signed(place: Place, tmp_path: Pat
         await world.ledger.close()
         worlds.append(world)
     state = open_state(place.folder, place.url)
-    rooting = Rooting(state, worlds[0].signer, place.folder, 60)
+    rooting = Rooting(state, worlds[0].signer, place.folder, place.url, 60)
     loop = asyncio.get_running_loop()
     assert await loop.run_in_executor(None, rooting.write)
     assert not await loop.run_in_executor(None, rooting.write)  # nothing grew
-    other = Rooting(state, worlds[1].signer, place.folder, 60)
+    other = Rooting(state, worlds[1].signer, place.folder, place.url, 60)
     assert not await loop.run_in_executor(None, other.write)  # another has the lease
     (root,) = state.roots.all()
     assert [h.origin for h in root.heads] == ["exeat/gw1", "exeat/gw2"]
     keys = {w.signer.verifier.name: w.signer.verifier for w in worlds}
     assert check_roots([root], keys)[0] == []
-    assert (place.folder / "ledger" / "roots").read_bytes() == root.note
+    published = place.folder / "ledger" / "roots"
+    assert published.read_bytes() == root.note
+    with state._engine.begin() as tx:  # somebody with rights on the database removes them
+        tx.execute(sa.text("DELETE FROM roots"))
+    await grow(worlds[0], place)
+    with pytest.raises(Conflict, match="not in the database any more"):
+        await loop.run_in_executor(None, rooting.write)
+    assert published.read_bytes() == root.note
+    state.roots.keep(root)
+    assert await loop.run_in_executor(None, rooting.write)
+    state.close()
+
+
+async def grow(world: World, place: Place) -> None:
+    again = place.world(world.signer.verifier.name, b"gw1".ljust(32)).start()
+    await again.decide()
+    await again.ledger.close()
+
+
+@pytest.mark.anyio
+@requirement("EVD-1", "EVD-4")
+async def test_a_checkpoint_of_a_stranger_comes_under_no_root(place: Place) -> None:
+    from exeat.storage.state import open_state
+
+    worlds: list[World] = []
+    for name in ("gw1", "gw2"):
+        world = place.world(f"exeat/{name}", name.encode().ljust(32)).start()
+        await world.decide()
+        await world.ledger.close()
+        worlds.append(world)
+    forged = Signer("exeat/gw2", b"e" * 32).sign(Checkpoint("exeat/gw2", 10**9, b"r" * 32).text())
+    store: Any = place.store("exeat/gw2")
+    store.open()
+    store.keep_checkpoint(10**9, forged)
+    store.close()
+    state = open_state(place.folder, place.url)
+    rooting = Rooting(state, worlds[0].signer, place.folder, place.url, 60)
+    with capture_logs() as logged:
+        assert await asyncio.get_running_loop().run_in_executor(None, rooting.write)
+    (root,) = state.roots.all()
+    assert [head.origin for head in root.heads] == ["exeat/gw1"]
+    assert any("gw2" in str(each.get("log")) for each in logged)
     state.close()

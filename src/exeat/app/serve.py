@@ -83,7 +83,9 @@ class Gateway:
         self.state = state
         self.loop = asyncio.get_running_loop()
         self.ledger = self._open_ledger()
-        self.rooting = Rooting(state, self._signer, home, settings.root_every_s)
+        self.rooting = Rooting(
+            state, self._signer, home, settings.database_url, settings.root_every_s
+        )
         self._hints = self._listener()
         self.journal = Journal(state, self.ledger, self.loop, Turn(home / OUTBOX_LOCK))
         self._isolations: dict[tuple[str, str], Isolation] = {}

@@ -47,7 +47,8 @@ class Desk:
 
 def database_url(home: Path) -> str | None:
     """The same database as the gateway's: the environment, else ``exeat.toml``."""
-    named = os.environ.get("EXEAT_DATABASE_URL")
+    given = {name.upper(): value for name, value in os.environ.items()}  # as the settings read it
+    named = given.get("EXEAT_DATABASE_URL")
     if named is not None or not (home / "exeat.toml").is_file():
         return named
     from exeat.app.settings import load_settings

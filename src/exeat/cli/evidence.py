@@ -17,11 +17,11 @@ from exeat.cli.desk import (
     show_json,
     table,
 )
-from exeat.cli.rooted import Rooted, check_home, latest_root, origin_of
+from exeat.cli.rooted import Rooted, check_home, latest_root
 from exeat.core.errors import Invalid, LedgerUnavailable, NotFound
 from exeat.evidence.model import DecisionLeaf, EventLeaf, OutcomeLeaf
 from exeat.evidence.note import Verifier
-from exeat.evidence.reader import Entry, EvidenceReader
+from exeat.evidence.reader import Entry, EvidenceReader, enrolled
 from exeat.evidence.store import StoreFailed
 from exeat.evidence.verify import verify as verify_ledger
 from exeat.evidence.words import moment, report_lines
@@ -109,7 +109,7 @@ def open_reader(place: LedgerPlace, *, values: bool) -> Iterator[EvidenceReader]
             )
         master = load_master(key)
     with closing(place.reader()) as source:
-        yield EvidenceReader(source, origin_of(source)[0], master)
+        yield EvidenceReader(source, enrolled(source)[0], master)
 
 
 @app.command()
@@ -135,14 +135,14 @@ def verify(
     found = ledgers(where, home, instance)
     rooted = Rooted()
     if instance is None and (where is None or not where.is_file()):
-        rooted = check_home(_home(where, home), found, kept)
+        rooted = check_home(_home(where, home), found, kept, told.keys)
     elif kept:
         raise Invalid("A root is over all logs.", remedy="Name the home, not one ledger.")
     sound = not rooted.problems
     for place in found:
         began = time.perf_counter()
         with closing(place.reader()) as reader:
-            origin = origin_of(reader)[0]
+            origin = enrolled(reader)[0]
             verifier, held = told.of(origin, only=len(found) == 1)
             report = verify_ledger(
                 reader,
@@ -178,17 +178,17 @@ class Told:
 
     def __init__(self, held: list[bytes], keys: list[str]) -> None:
         self._held = [(note.partition(b"\n")[0].decode("utf-8", "replace"), note) for note in held]
-        self._keys = {made.name: made for made in map(Verifier.parse, keys)}
-        self.unmet = {*self._keys, *(name for name, _ in self._held)}
+        self.keys = {made.name: made for made in map(Verifier.parse, keys)}
+        self.unmet = {*self.keys, *(name for name, _ in self._held)}
 
     def of(self, origin: str, *, only: bool) -> tuple[Verifier | None, tuple[bytes, ...]]:
         """``only``: there is one ledger, so all of it must be about that."""
         self.unmet.discard(origin)
         if not only:
-            return self._keys.get(origin), tuple(n for name, n in self._held if name == origin)
+            return self.keys.get(origin), tuple(n for name, n in self._held if name == origin)
         self.unmet.clear()
-        first = next(iter(self._keys.values()), None)
-        return self._keys.get(origin, first), tuple(note for _, note in self._held)
+        first = next(iter(self.keys.values()), None)
+        return self.keys.get(origin, first), tuple(note for _, note in self._held)
 
 
 def _since(text: str | None) -> int:

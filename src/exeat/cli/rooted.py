@@ -1,17 +1,15 @@
 """Roots over all logs, for ``exeat evidence verify`` and ``roots`` (EVD-1)."""
 
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from exeat.cli.desk import database_url
-from exeat.core.errors import Invalid, NotFound
-from exeat.evidence.model import LogLeaf
+from exeat.core.errors import NotFound
 from exeat.evidence.note import Verifier
-from exeat.evidence.reader import EvidenceReader
-from exeat.evidence.roots import SignedRoot, check_roots
-from exeat.evidence.store import LedgerBroken, LedgerReader
+from exeat.evidence.reader import enrolled
+from exeat.evidence.roots import PUBLISHED, SignedRoot, check_roots
 from exeat.storage.places import LedgerPlace
 
 
@@ -32,18 +30,6 @@ class Rooted:
             "root says; that nothing was rewritten as a whole takes a root that somebody else holds "
             "(--root)."
         ]
-
-
-def origin_of(reader: LedgerReader) -> tuple[str, Verifier | None]:
-    """The log's name and key, as its first entry enrolled them; empty if it cannot be read."""
-    key = ""
-    with suppress(LedgerBroken, Invalid):
-        for entry in EvidenceReader(reader).entries(0):
-            if isinstance(entry.leaf, LogLeaf) and isinstance(entry.leaf.facts, dict):
-                key = str(entry.leaf.facts.get("key", ""))
-                return key.partition("+")[0], Verifier.parse(key)
-            break
-    return key.partition("+")[0], None
 
 
 def read_roots(home: Path) -> list[SignedRoot]:
@@ -67,18 +53,29 @@ def latest_root(home: Path) -> bytes:
     return roots[-1].note
 
 
-def check_home(home: Path, logs: Sequence[LedgerPlace], held: Sequence[bytes]) -> Rooted:
-    """All roots against the logs that are there."""
+def check_home(
+    home: Path, logs: Sequence[LedgerPlace], held: Sequence[bytes], told: Mapping[str, Verifier]
+) -> Rooted:
+    """All roots against the logs that are there.  ``told``: keys of logs, from their owner."""
     keys: dict[str, Verifier] = {}
-    present = set()
     for place in logs:
         with closing(place.reader()) as reader:
-            origin, key = origin_of(reader)
-        present.add(origin)
+            origin, key = enrolled(reader)
         if key is not None:
             keys[origin] = key
     roots = read_roots(home)
-    problems, wanted = check_roots(roots, keys, held)
-    for origin in sorted(wanted.keys() - present):
+    beside = home / "ledger" / PUBLISHED
+    if beside.is_file():
+        held = (*held, beside.read_bytes())
+    problems, wanted = check_roots(roots, {**keys, **told}, held)
+    for origin in sorted(wanted.keys() - keys.keys()):
         problems.append(f"the log {origin}, of {max(wanted[origin])} entries or more, is gone")
+    problems += [f"{name} is here, and its log is gone" for name in _orphans(home, logs)]
     return Rooted(len(roots), tuple(problems), wanted)
+
+
+def _orphans(home: Path, logs: Sequence[LedgerPlace]) -> list[str]:
+    """Checkpoints in the home whose log is nowhere."""
+    there = {place.name for place in logs}
+    found = sorted((home / "ledger").glob("*.checkpoint"))
+    return [path.name for path in found if path.name.split(".")[0] not in there]

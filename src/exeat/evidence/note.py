@@ -125,11 +125,6 @@ def open_note(note: bytes, verifier: Verifier) -> str:
     return text
 
 
-def note_text(note: bytes) -> str:
-    """The text, whoever signed it.  Raises Invalid."""
-    return _parse(note)[0]
-
-
 def signers(note: bytes) -> list[str]:
     """The names under its signatures, none of them checked.  Empty if it is no note."""
     try:

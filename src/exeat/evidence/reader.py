@@ -1,6 +1,7 @@
 """Entries for people and for other rooms: joined, with their values opened where keys remain."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,8 +16,10 @@ from exeat.evidence.model import (
     DecisionLeaf,
     EventLeaf,
     Leaf,
+    LogLeaf,
     OutcomeLeaf,
 )
+from exeat.evidence.note import Verifier
 from exeat.evidence.sealed import associated, open_sealed, unwrap_key
 from exeat.evidence.store import LedgerBroken, LedgerReader, Row, unpack_leaves
 
@@ -153,3 +156,15 @@ def _shown(domain: bytes, value: bytes) -> Any:
     if domain == canonical.RESULT:
         return value.hex()
     return value.decode() if domain in _TEXT else msgspec.json.decode(value)
+
+
+def enrolled(reader: LedgerReader) -> tuple[str, Verifier | None]:
+    """The log's name and key, as its first entry says; empty and None if it cannot be read."""
+    key = ""
+    with suppress(LedgerBroken, Invalid):
+        for entry in EvidenceReader(reader).entries(0):
+            if isinstance(entry.leaf, LogLeaf) and isinstance(entry.leaf.facts, dict):
+                key = str(entry.leaf.facts.get("key", ""))
+                return key.partition("+")[0], Verifier.parse(key)
+            break
+    return key.partition("+")[0], None

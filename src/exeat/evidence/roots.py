@@ -16,9 +16,11 @@ from typing import Final
 
 from exeat.core.errors import Invalid
 from exeat.evidence.merkle import leaf_hash, root_of
-from exeat.evidence.note import Checkpoint, Signer, Verifier, note_text, open_note, signers
+from exeat.evidence.note import Checkpoint, Signer, Verifier, open_note, signers
 
 ORIGIN: Final = "exeat/roots"
+PUBLISHED: Final = "roots"
+"""The file beside the ledgers with the last root that a gateway of this home signed."""
 _FIRST: Final = bytes(32)
 
 
@@ -120,6 +122,9 @@ def _problem(root: SignedRoot, last: SignedRoot | None, keys: Mapping[str, Verif
     return ""
 
 
-def heads_of(notes: Iterable[bytes]) -> list[Checkpoint]:
-    """The latest checkpoints of the logs; who signed them is checked with the logs themselves."""
-    return [Checkpoint.parse(note_text(note)) for note in notes]
+def number_of(note: bytes) -> int:
+    """Of a root that nobody has checked; 0 if it is none."""
+    for line in note.split(b"\n"):
+        if line.startswith(b"number ") and line[7:].isdigit():
+            return int(line[7:])
+    return 0

@@ -58,7 +58,10 @@ def _create(tx: sa.Connection, tables: Sequence[sa.Table]) -> None:
 
 
 def _drop_empty(tx: sa.Connection, tables: Sequence[sa.TableClause]) -> None:
-    """All of them, or none if one holds something."""
+    """All of them, or none if one holds something, or is just being written to."""
+    if tx.dialect.name == "postgresql":
+        names = ", ".join(table.name for table in tables)
+        tx.execute(sa.text(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE"))
     if not any(
         tx.execute(sa.select(sa.literal(1)).select_from(t).limit(1)).first() for t in tables
     ):

@@ -1,8 +1,6 @@
-"""Signed roots over all logs, in the database of the state; and the checkpoints that they join."""
+"""Signed roots over all logs, in the database of the state."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
 
 import sqlalchemy as sa
 
@@ -45,16 +43,3 @@ class Roots:
                     number=root.number, note=root.note, heads=pack_heads(root.heads)
                 )
             )
-
-    def checkpoints(self, home: Path) -> list[bytes]:
-        """The last checkpoint of every log: files of the home, or rows of the database."""
-        if self._engine.dialect.name != "postgresql":
-            return [path.read_bytes() for path in sorted((home / "ledger").glob("*.db.checkpoint"))]
-        with reading(self._engine) as connection:
-            return [bytes(note) for note in connection.execute(_LAST_OF_EACH).scalars()]
-
-
-_LAST_OF_EACH: Final = sa.text(
-    "SELECT note FROM (SELECT DISTINCT ON (origin) origin, note FROM ledger_checkpoints"
-    " ORDER BY origin, size DESC) latest ORDER BY origin"
-)
