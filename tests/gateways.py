@@ -144,6 +144,7 @@ class Wire:
         self.path, self.key = path, key
         self.status, self.fields = 0, {}
         self.offers: dict[str, Any] = {}
+        self.more: dict[str, str] = {}
         self._last = 0
 
     def ask(self, method: str, params: Mapping[str, Any] | None = None, name: str = "") -> Any:
@@ -161,7 +162,7 @@ class Wire:
         }
         if name:
             fields["Mcp-Name"] = name
-        return self.post(json.dumps(body), fields)
+        return self.post(json.dumps(body), {**fields, **self.more})
 
     def post(self, body: str, fields: Mapping[str, str], verb: str = "POST") -> Any:
         self.http.request(verb, self.path, body, dict(fields))

@@ -240,7 +240,7 @@ def test_ids_of_nobody_are_told_so_and_credentials_count_anywhere(crowd: Crowd) 
 @requirement("GW-13", "GW-4")
 def test_a_held_call_is_taken_over_from_another_workers_connection(crowd: Crowd) -> None:
     """A modern client of a legacy server that asks: the retry may meet any worker."""
-    for _ in range(WORKERS * 2):
+    for number in range(WORKERS * 4):
         first = crowd.wire("old")
         first.offers = {"elicitation": {"form": {}}}
         asked = first.call("ask", kind="elicit")["result"]
@@ -256,6 +256,8 @@ def test_a_held_call_is_taken_over_from_another_workers_connection(crowd: Crowd)
         }
         second = crowd.wire("old")
         second.offers = first.offers
+        # names a session of another worker than the state's: it must not go to and fro between them
+        second.more = {"Mcp-Session-Id": f"gw1-{number % WORKERS + 1}.{'0' * 48}"}
         answer = second.ask("tools/call", params, "ask")
         assert "Ada" in answer["result"]["content"][0]["text"], answer
         third = crowd.wire("old")
