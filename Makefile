@@ -3,6 +3,8 @@
 .PHONY: help demo test check format conformance interop bench docs fuzz fuzz-edge kills faults wheel lock clean image packaging
 SHELL := /bin/bash
 export PYTHON
+# The tests and the demo start programs by the hundred: what Python compiled once is kept.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 READY := .venv/.stamp
 BENCH_ARGS ?=

@@ -37,6 +37,6 @@ fi
 
 . scripts/trust.sh
 echo "Installing $(grep -c '^[a-zA-Z0-9].*==' requirements.lock) locked packages"
-"$VENV/bin/uv" pip sync --quiet --python "$VENV/bin/python" --require-hashes requirements.lock
+"$VENV/bin/uv" pip sync --quiet --compile-bytecode --python "$VENV/bin/python" --require-hashes requirements.lock
 "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --no-deps --no-build-isolation -e .
 touch "$VENV/.stamp"

@@ -10,13 +10,19 @@ from requirements import KEPT
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requirement(ids): the promises this test keeps")
+    config.addinivalue_line("markers", "long: run with EXEAT_LONG=1 only, as CI does")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         KEPT[item.nodeid] = {
             req_id for mark in item.iter_markers("requirement") for req_id in mark.args
         }
+    if os.environ.get("EXEAT_LONG") != "1":
+        left = [item for item in items if item.get_closest_marker("long")]
+        if left:
+            config.hook.pytest_deselected(items=left)
+            items[:] = [item for item in items if not item.get_closest_marker("long")]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from requirements import requirement
 RUN = Path(__file__).with_name("run.py")
 
 
+@pytest.mark.long
 @requirement("GW-3", "GW-4")
 def test_the_official_suite_loses_nothing_through_the_gateway() -> None:
     done = subprocess.run([sys.executable, str(RUN)], capture_output=True, text=True, timeout=300)

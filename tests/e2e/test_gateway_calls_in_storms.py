@@ -66,7 +66,7 @@ def whole(place: Place, gateway: Gateway) -> None:
     [
         (storming.flood_of_headers, 20, 100),
         (storming.slow_head, 200, 200),
-        (storming.slow_body, 200, 200),
+        pytest.param(storming.slow_body, 200, 200, marks=pytest.mark.long),
         (storming.come_and_go, 50, 2_000),
     ],
     ids=lambda value: getattr(value, "__name__", None),

@@ -31,7 +31,7 @@ from exeat.core.facts import tool_action
 from exeat.core.ids import AgentId, PersonId, ServerId
 from exeat.registry.model.agent import Scope
 
-DEADLINE_S = 5.0
+DEADLINE_S = 30.0
 ALL = '@id("all") permit(principal, action, resource);'
 
 
