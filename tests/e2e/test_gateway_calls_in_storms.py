@@ -65,7 +65,7 @@ def whole(place: Place, gateway: Gateway) -> None:
     "part, width, rounds",
     [
         (storming.flood_of_headers, 20, 100),
-        (storming.slow_head, 200, 200),
+        pytest.param(storming.slow_head, 200, 200, marks=pytest.mark.long),
         pytest.param(storming.slow_body, 200, 200, marks=pytest.mark.long),
         (storming.come_and_go, 50, 2_000),
     ],

@@ -93,6 +93,7 @@ def test_one_log_has_one_writer_on_any_machine(pair: Pair) -> None:
         assert "Traceback" not in refused.value.said
 
 
+@pytest.mark.long
 @requirement("EVD-1", "POL-3")
 def test_each_log_can_be_read_from_anywhere(pair: Pair) -> None:
     """A third machine has the address, and no key."""

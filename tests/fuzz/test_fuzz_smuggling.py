@@ -11,7 +11,7 @@ from requirements import requirement
 sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
 from fuzz_edge import Run
 
-EXECUTIONS = int(os.environ.get("EXEAT_FUZZ_EXECUTIONS", "40000"))
+EXECUTIONS = int(os.environ.get("EXEAT_FUZZ_EXECUTIONS", "15000"))
 
 
 @requirement("GW-14", "GW-13", "GW-2")

@@ -48,6 +48,7 @@ def verified(url: str) -> Report:
         reader.close()
 
 
+@pytest.mark.long
 @requirement("EVD-4", "EVD-3")
 def test_file_and_dump_make_a_gateway_that_goes_on(
     database: Database, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
