@@ -351,3 +351,24 @@ def _again(ask: Callable[[], int]) -> int:
         return ask()
     except StateUnavailable:
         return ask()
+
+
+@requirement("EVD-3")
+def test_only_its_own_last_session_is_ended_for_a_log(shared: Place) -> None:
+    """The number that it had may have become another session's."""
+    import psycopg
+
+    assert shared.url is not None
+    store = shared.store()
+    store.open()
+    last = store._db  # type: ignore[attr-defined]  # stays open, as where the server did not hear
+    with psycopg.connect(shared.url, autocommit=True) as other:
+        other.execute("UPDATE ledger_writers SET backend = pg_backend_pid()")
+        with pytest.raises(StoreFailed, match="another gateway writes this log"):
+            store.open()
+        store.close()
+        other.execute("UPDATE ledger_writers SET backend = %s", (last.info.backend_pid,))
+    store.open()
+    with pytest.raises(psycopg.OperationalError):
+        last.execute("SELECT 1")
+    last.close()

@@ -32,6 +32,17 @@ def running() -> float:
     return time.clock_gettime(_CLOCK)
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds.  It looks every ``poll_s``; after a hint at once, but no more often than every
+    ``hinted_s``, since anybody with a role in the database can send hints.  What was confirmed longer
+    than ``age_max_s`` ago is not fresh."""
+
+    poll_s: float
+    age_max_s: float
+    hinted_s: float = 0.02
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
     """One consistent state and the PDP compiled from it."""
@@ -65,8 +76,7 @@ class Live:
         state: State,
         first: View,
         *,
-        poll_s: float,
-        age_max_s: float,
+        pace: Pace,
         begun: float,
         loop: asyncio.AbstractEventLoop,
         on_change: Callable[[View], None],
@@ -74,7 +84,7 @@ class Live:
     ) -> None:
         self.view = first
         self._state = state
-        self._poll_s, self._age_max_s = poll_s, age_max_s
+        self._pace = pace
         self._loop, self._clock = loop, clock
         self._on_change = on_change
         self._confirmed = begun
@@ -85,9 +95,9 @@ class Live:
 
     @property
     def fresh(self) -> bool:
-        """APP-10: the database itself said, to a poll begun less than ``age_max_s`` ago, that the
+        """APP-10: the database itself said, to a poll begun less than ``pace.age_max_s`` ago, that the
         view in force is its latest."""
-        return self._clock() - self._confirmed < self._age_max_s
+        return self._clock() - self._confirmed < self._pace.age_max_s
 
     async def start(self) -> None:
         """Returns once the database was asked for the first time."""
@@ -112,8 +122,11 @@ class Live:
                 self._failed(f"{type(error).__name__}: {error}")
             self._asked.set()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._poll_s):  # wait_for could swallow our cancelling
+                async with asyncio.timeout(
+                    self._pace.poll_s
+                ):  # wait_for could swallow our cancelling
                     await self._hint.wait()
+                    await asyncio.sleep(begun + self._pace.hinted_s - self._clock())
 
     async def _look(self) -> None:
         epoch = await self._loop.run_in_executor(self._thread, self._state.epoch)

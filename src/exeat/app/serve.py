@@ -19,7 +19,7 @@ from exeat import __version__
 from exeat.app.accepting import Accepting
 from exeat.app.descriptors import fitted
 from exeat.app.journal import Journal
-from exeat.app.live import Live, View, load_view, running
+from exeat.app.live import Live, Pace, View, load_view, running
 from exeat.app.lock import HomeLock, Turn
 from exeat.app.notify import notify
 from exeat.app.observe import digests
@@ -94,8 +94,7 @@ class Gateway:
         self.live = Live(
             state,
             first,
-            poll_s=settings.state_poll_s,
-            age_max_s=settings.staleness_max_s,
+            pace=Pace(settings.state_poll_s, settings.staleness_max_s),
             begun=begun,
             loop=self.loop,
             on_change=self._changed,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,105 +11,31 @@ import typer
 from exeat.cli.desk import (
     HomeOption,
     JsonOption,
-    database_url,
     next_step,
     say,
     show_json,
     table,
 )
+from exeat.cli.ledgers import (
+    InstanceOption,
+    Where,
+    ledger_of,
+    ledgers,
+    meant,
+    one_ledger,
+    open_reader,
+)
 from exeat.cli.rooted import Rooted, check_home, latest_root
-from exeat.core.errors import Invalid, LedgerUnavailable, NotFound
+from exeat.core.errors import Invalid, NotFound
 from exeat.evidence.model import DecisionLeaf, EventLeaf, OutcomeLeaf
 from exeat.evidence.note import Verifier
 from exeat.evidence.reader import Entry, EvidenceReader, enrolled
-from exeat.evidence.store import StoreFailed
 from exeat.evidence.verify import verify as verify_ledger
 from exeat.evidence.words import moment, report_lines
 from exeat.storage.ledger import export_ledger
-from exeat.storage.places import LedgerPlace, file_place, places
 
 app = typer.Typer(help="The record: what happened, and whether it is whole.", no_args_is_help=True)
-Where = Annotated[
-    Path | None, typer.Argument(help="A ledger file, or a home; else the home in use.")
-]
-InstanceOption = Annotated[
-    str | None, typer.Option("--instance", help="Of several logs, that of this gateway or worker.")
-]
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def ledgers(
-    where: Path | None, home: Path | None, instance: str | None = None
-) -> list[LedgerPlace]:
-    """The ledgers that are meant.  Raises NotFound, LedgerUnavailable."""
-    from exeat.app.home import home_path
-
-    if where is not None and where.is_file():
-        return [file_place(where)]
-    lies = home_path(where or home)
-    try:
-        found = places(lies, database_url(lies))
-    except StoreFailed as error:
-        raise LedgerUnavailable(
-            f"The ledger cannot be read: {error}.", remedy="Look at the database, then ask again."
-        ) from None
-    if not found:
-        raise NotFound(
-            f"There is no ledger at {lies}.",
-            remedy="A ledger is begun by `exeat up`; or name a ledger file.",
-        )
-    if instance is None:
-        return found
-    named = [place for place in found if place.name == instance]
-    if not named:
-        raise NotFound(
-            f"There is no ledger of {instance} at {lies}.",
-            remedy=f"There are: {', '.join(place.name for place in found)}.",
-        )
-    return named
-
-
-def one_ledger(where: Path | None, home: Path | None, instance: str | None = None) -> LedgerPlace:
-    """Raises NotFound, Invalid, LedgerUnavailable."""
-    found = ledgers(where, home, instance)
-    if len(found) > 1:
-        names = ", ".join(place.name for place in found)
-        raise Invalid(
-            f"There are several ledgers: {names}.", remedy="Name one of them with --instance."
-        )
-    return found[0]
-
-
-def _of(decision: str, where: Path | None, home: Path | None) -> LedgerPlace:
-    """The ledger that a decision's id names.  Raises NotFound, Invalid."""
-    found = ledgers(where, home)
-    named = [place for place in found if place.name == decision.rpartition("-")[0]]
-    if len(found) > 1 and len(named) != 1:
-        names = ", ".join(place.name for place in found)
-        raise Invalid(
-            f"There are several ledgers ({names}), and {decision!r} does not say which.",
-            remedy="Write it as in `exeat evidence audit`, for example "
-            f"{found[0].name}-{decision.rpartition('-')[2]}.",
-        )
-    return named[0] if named else found[0]
-
-
-@contextmanager
-def open_reader(place: LedgerPlace, *, values: bool) -> Iterator[EvidenceReader]:
-    """``values``: open sealed values with the master key of the home that the ledger belongs to."""
-    from exeat.evidence.keys import load_master
-
-    master = None
-    if values:
-        key = place.home / "keys" / "master.key" if place.home is not None else Path("master.key")
-        if not key.is_file():
-            raise NotFound(
-                f"The values in {place.shown} cannot be opened: its home's master key is not here.",
-                remedy="Leave out --values.",
-            )
-        master = load_master(key)
-    with closing(place.reader()) as source:
-        yield EvidenceReader(source, enrolled(source)[0], master)
 
 
 @app.command()
@@ -135,7 +61,7 @@ def verify(
     found = ledgers(where, home, instance)
     rooted = Rooted()
     if instance is None and (where is None or not where.is_file()):
-        rooted = check_home(_home(where, home), found, kept, told.keys)
+        rooted = check_home(meant(where, home), found, kept, told.keys)
     elif kept:
         raise Invalid("A root is over all logs.", remedy="Name the home, not one ledger.")
     sound = not rooted.problems
@@ -164,12 +90,6 @@ def verify(
         say(f"NOT SOUND: something was given of {origin}, and no ledger here is of that name")
     if not sound or told.unmet:
         raise typer.Exit(1)
-
-
-def _home(where: Path | None, home: Path | None) -> Path:
-    from exeat.app.home import home_path
-
-    return home_path(where or home)
 
 
 class Told:
@@ -291,7 +211,7 @@ def show(
     import msgspec
 
     number = decision.rpartition("-")[2]
-    place = one_ledger(where, home, instance) if instance else _of(decision, where, home)
+    place = one_ledger(where, home, instance) if instance else ledger_of(decision, where, home)
     with open_reader(place, values=values) as reader:
         entry = reader.entry(int(number)) if number.isdigit() else reader.decision(decision)[0]
         shown = {
@@ -325,7 +245,7 @@ def checkpoint(
 @app.command()
 def roots(home: HomeOption = None) -> None:
     """Print the latest signed root over all logs: kept elsewhere, no whole log can vanish."""
-    typer.echo(latest_root(_home(None, home)).decode(), nl=False)
+    typer.echo(latest_root(meant(None, home)).decode(), nl=False)
 
 
 @app.command()

@@ -30,7 +30,7 @@ class Recalled:
 
 def recall(decision: str, home: Path, state: State) -> Recalled:
     """Raises NotFound, Invalid, LedgerUnavailable."""
-    from exeat.cli.evidence import one_ledger, open_reader
+    from exeat.cli.ledgers import one_ledger, open_reader
     from exeat.evidence.reader import index_of
 
     index = index_of(decision)

@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from exeat.cli.desk import database_url
+from exeat.cli.ledgers import Meant
 from exeat.core.errors import NotFound
 from exeat.evidence.note import Verifier
 from exeat.evidence.reader import enrolled
@@ -32,19 +32,18 @@ class Rooted:
         ]
 
 
-def read_roots(home: Path) -> list[SignedRoot]:
+def read_roots(place: Meant) -> list[SignedRoot]:
     """All roots of a home or its database, in order; none where there is no state."""
     from exeat.storage.state import look_at_state
 
-    url = database_url(home)
-    if url is None and not (home / "state.db").is_file():
+    if place.database is None and not (place.home / "state.db").is_file():
         return []
-    with closing(look_at_state(home, url)) as state:
+    with closing(look_at_state(place.home, place.database)) as state:
         return list(state.roots.all())
 
 
-def latest_root(home: Path) -> bytes:
-    roots = read_roots(home)
+def latest_root(place: Meant) -> bytes:
+    roots = read_roots(place)
     if not roots:
         raise NotFound(
             "No root over all logs was signed yet.",
@@ -54,7 +53,7 @@ def latest_root(home: Path) -> bytes:
 
 
 def check_home(
-    home: Path, logs: Sequence[LedgerPlace], held: Sequence[bytes], told: Mapping[str, Verifier]
+    where: Meant, logs: Sequence[LedgerPlace], held: Sequence[bytes], told: Mapping[str, Verifier]
 ) -> Rooted:
     """All roots against the logs that are there.  ``told``: keys of logs, from their owner."""
     keys: dict[str, Verifier] = {}
@@ -63,14 +62,14 @@ def check_home(
             origin, key = enrolled(reader)
         if key is not None:
             keys[origin] = key
-    roots = read_roots(home)
-    beside = home / "ledger" / PUBLISHED
+    roots = read_roots(where)
+    beside = where.home / "ledger" / PUBLISHED
     if beside.is_file():
         held = (*held, beside.read_bytes())
     problems, wanted = check_roots(roots, {**keys, **told}, held)
     for origin in sorted(wanted.keys() - keys.keys()):
         problems.append(f"the log {origin}, of {max(wanted[origin])} entries or more, is gone")
-    problems += [f"{name} is here, and its log is gone" for name in _orphans(home, logs)]
+    problems += [f"{name} is here, and its log is gone" for name in _orphans(where.home, logs)]
     return Rooted(len(roots), tuple(problems), wanted)
 
 

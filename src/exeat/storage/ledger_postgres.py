@@ -39,6 +39,11 @@ ROOM_BYTES: Final = 2**40
 _APPEND: Final = """INSERT INTO ledger_batches (origin, first, count, leaves, sealed, frontier)
     SELECT %s, %s, %s, %b, %b, %b
     WHERE EXISTS (SELECT 1 FROM ledger_writers WHERE origin = %s AND epoch = %s)"""
+_END_HOLDER: Final = """SELECT pg_terminate_backend(pid, 2000) FROM pg_locks
+    WHERE pid = %s AND locktype = 'advisory' AND granted AND objsubid = 1
+    AND (classid::bigint << 32) | objid::bigint = %s
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+"""Only who holds the log's lock: a number in a table may be another session's by now."""
 _ROW: Final = "SELECT first, count, leaves, sealed, frontier FROM ledger_batches WHERE origin = %s"
 
 
@@ -205,7 +210,7 @@ class PostgresLedgerStore(PostgresLedgerReader):
             ).fetchone()
             if holder is not None and holder[1] == self._token:
                 # our own last session, which the server does not know to be over
-                db.execute("SELECT pg_terminate_backend(%s, 2000)", (holder[2],))
+                db.execute(_END_HOLDER, (holder[2], self._lock_key))
             try:  # the server may still be ending a session that its client has closed
                 db.execute("SELECT pg_advisory_lock(%s)", (self._lock_key,))
             except psycopg.errors.LockNotAvailable:

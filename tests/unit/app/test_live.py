@@ -10,7 +10,7 @@ import pytest
 from homes import Home
 from requirements import requirement
 
-from exeat.app.live import Live, View, load_view
+from exeat.app.live import Live, Pace, View, load_view
 from exeat.core.errors import StateUnavailable
 from exeat.core.ids import AgentId
 
@@ -26,9 +26,11 @@ class Slow:
         self.asked, self.gate = threading.Event(), threading.Event()
         self.gate.set()
         self.fails = False
+        self.looks = 0
 
     def epoch(self) -> int:
         found = self._state.epoch()
+        self.looks += 1
         self.asked.set()
         self.gate.wait(20)
         if self.fails:
@@ -46,7 +48,7 @@ async def until(holds: Callable[[], object]) -> None:
 
 
 class World:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, hinted_s: float = 0) -> None:
         self.home = Home(path)
         self.home.server("m", url="http://127.0.0.1:1/mcp")
         self.home.agent("bot", ["m"])
@@ -54,7 +56,7 @@ class World:
         self.now = 100.0
         self.changed: list[View] = []
         self.live = Live(
-            self.state, load_view(self.state, None), poll_s=NEVER_S, age_max_s=0.8, begun=self.now,
+            self.state, load_view(self.state, None), pace=Pace(NEVER_S, 0.8, hinted_s), begun=self.now,
             loop=asyncio.get_running_loop(), on_change=self.changed.append, clock=lambda: self.now,
         )  # fmt: skip
 
@@ -117,6 +119,24 @@ async def test_a_change_that_comes_while_a_poll_is_answered_is_looked_for_at_onc
     world.state.gate.set()
     await until(lambda: world.changed)
     assert world.live.view.snapshot.agents[AgentId("bot")].lifecycle == "suspended"
+
+
+@requirement("APP-10")
+async def test_hints_without_end_are_looked_for_no_more_often_than_it_was_set(
+    tmp_path: Path,
+) -> None:
+    """Anybody with a role in the database can send them."""
+    world = World(tmp_path / "home", hinted_s=NEVER_S)
+    await world.live.start()
+    world.now += NEVER_S
+    await world.polled()  # the first one is followed at once
+    looks = world.state.looks
+    for _ in range(50):
+        world.live.hint()
+        await asyncio.get_running_loop().run_in_executor(None, world.home.state.epoch)
+    assert world.state.looks == looks
+    await world.live.close()
+    world.home.state.close()
 
 
 @requirement("APP-10", "POL-1")

@@ -1,11 +1,14 @@
 """`database_url`, in the environment or in exeat.toml: every verb works on that database."""
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from faulting.database import Database
 from homes import Home
+from ledger_world import World
 from requirements import requirement
 
 from exeat.storage.state import open_state
@@ -28,7 +31,7 @@ READ = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=["exeat.toml", "EXEAT_DATABASE_URL"])
+@pytest.fixture(params=["exeat.toml", "EXEAT_DATABASE_URL", "exeat_database_url"])
 def place(
     request: pytest.FixtureRequest, database: Database, run: Run, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -39,7 +42,7 @@ def place(
         home.mkdir()
         (home / "exeat.toml").write_text(f'database_url = "{url}"\n')
     else:
-        monkeypatch.setenv("EXEAT_DATABASE_URL", url)
+        monkeypatch.setenv(request.param, url)
     monkeypatch.setenv("EXEAT_HOME", str(home))
     return home, url
 
@@ -89,3 +92,58 @@ def test_whoever_looks_sees_the_database_and_needs_no_name(
     assert code == 1 and "not known who acts" in err and "--as PERSON" in err
     assert run("person", "add", "zoe", "--as", "ada")[0] == 0
     assert not (home / "state.db").exists()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[tuple[str, Callable[[], bool]]]:
+    """The address of a database that a stranger names, and whether anybody came."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        door.settimeout(0)
+
+        def came() -> bool:
+            try:
+                door.accept()[0].close()
+            except BlockingIOError:
+                return False
+            return True
+
+        yield f"postgresql://x:y@127.0.0.1:{door.getsockname()[1]}/x?connect_timeout=1", came
+
+
+@requirement("EVD-4")
+@pytest.mark.parametrize("verb", ["verify", "audit", "checkpoint", "show 1"])
+def test_a_folder_that_somebody_gave_is_read_for_its_files_only(
+    elsewhere: tuple[str, Callable[[], bool]], run: Run, tmp_path: Path, verb: str
+) -> None:
+    """Neither does its own setting lead anywhere …"""
+    url, came = elsewhere
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "exeat.toml").write_text(f'database_url = "{url}"\n')
+    code, out, err = run("evidence", *verb.split(), folder)
+    assert code == 1 and not came(), out + err
+    assert "Only files are read" in err and f"--home {folder}" in err
+
+
+@requirement("EVD-4")
+def test_the_database_in_use_says_nothing_of_a_folder(
+    elsewhere: tuple[str, Callable[[], bool]],
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """… nor is the database of the home in use asked about the folder's logs."""
+    url, came = elsewhere
+    Home(tmp_path / "theirs").state.close()
+    path = tmp_path / "theirs" / "ledger" / "gw1.db"
+
+    async def write() -> None:
+        world = World(path).start()
+        await world.settle(await world.decide())
+        await world.ledger.close()
+
+    anyio.run(write)
+    monkeypatch.setenv("EXEAT_DATABASE_URL", url)
+    code, out, err = run("evidence", "verify", tmp_path / "theirs")
+    assert code == 0 and "gw1.db:" in out, out + err
+    assert not came()
