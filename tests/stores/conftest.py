@@ -45,6 +45,14 @@ def state(reopen: Reopen) -> State:
     return reopen()
 
 
+@pytest.fixture
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """PostgreSQL only."""
+    made = Place(tmp_path, request.getfixturevalue("postgres").another())
+    yield made
+    made.close()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     url = None

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,14 +29,6 @@ from exeat.storage.ledger import SqliteLedgerReader, export_ledger
 from exeat.storage.state import open_state
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """PostgreSQL only."""
-    made = Place(tmp_path, request.getfixturevalue("postgres").another())
-    yield made
-    made.close()
 
 
 def row(first: int, *leaves: bytes) -> Row:

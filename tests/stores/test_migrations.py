@@ -1,5 +1,7 @@
 """From any version of the tables to any other, with data in them, on both databases (REG-3, EVD-3)."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -74,6 +76,29 @@ def test_going_back_drops_no_evidence(place: Place) -> None:
     assert list(state.roots.all()) == [root]
     assert list(place.reader().rows()) == rows
     state.close()
+
+
+@requirement("EVD-3")
+def test_going_back_waits_for_what_is_just_being_written(shared: Place) -> None:
+    """A row that is not committed when it looks is committed when it would drop the table."""
+    import psycopg
+
+    assert shared.url is not None
+    filled(shared).close()
+    with (
+        psycopg.connect(shared.url) as writer,
+        psycopg.connect(shared.url, autocommit=True) as watch,
+        ThreadPoolExecutor(1) as aside,
+    ):
+        writer.execute("INSERT INTO ledger_batches VALUES ('exeat/gw1', 0, 1, 'l', 's', 'f')")
+        back = aside.submit(move_schema, shared.folder, shared.url, 1)
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while not back.done() and watch.execute(waits).fetchone() == (0,):
+            time.sleep(0.005)
+        writer.commit()
+        back.result(30)
+        found = watch.execute("SELECT count(*) FROM ledger_batches").fetchone()
+    assert found == (1,)
 
 
 @requirement("REG-3")

@@ -10,7 +10,7 @@ from exeat.core.errors import Invalid
 
 
 def backup(
-    target: Annotated[Path, typer.Argument(help="The file to write, or a folder for it.")],
+    target: Annotated[str, typer.Argument(help="The file to write, or a folder for it.")],
     with_keys: Annotated[
         bool, typer.Option("--with-keys", help="Also the private keys: treat the file as a key.")
     ] = False,
@@ -21,9 +21,12 @@ def backup(
     from exeat.app.backup.make import backup as make
     from exeat.app.home import home_path
 
+    to = Path(target).absolute()
+    if target.endswith("/") and not to.is_dir():
+        raise Invalid(f"There is no folder {target}", remedy="Make it first, or name a file.")
     where = home_path(home)
     url = database_url(where)
-    made = make(where, target.absolute(), with_keys=with_keys, database_url=url)
+    made = make(where, to, with_keys=with_keys, database_url=url)
     for name, ledger in made.manifest.ledgers.items():
         say(f"ledger {name}: {ledger.entries} entries, verified")
     say(f"{len(made.manifest.files)} files in {made.path}, mode 0600.")

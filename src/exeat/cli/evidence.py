@@ -34,7 +34,11 @@ from exeat.evidence.verify import verify as verify_ledger
 from exeat.evidence.words import moment, report_lines
 from exeat.storage.ledger import export_ledger
 
-app = typer.Typer(help="The record: what happened, and whether it is whole.", no_args_is_help=True)
+app = typer.Typer(
+    help="The record: what happened, and whether it is whole.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 

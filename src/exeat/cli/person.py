@@ -18,7 +18,9 @@ from exeat.cli.desk import (
 )
 from exeat.core.ids import PersonId
 
-app = typer.Typer(help="People: owners, deputies, operators.", no_args_is_help=True)
+app = typer.Typer(
+    help="People: owners, deputies, operators.", no_args_is_help=True, add_completion=False
+)
 Roles = Annotated[list[str] | None, typer.Option("--role", help="A role; may be repeated.")]
 
 

@@ -25,7 +25,12 @@ from exeat.policy.world import Catalogue
 EXIT_FINDINGS: Final = 1
 EXIT_USAGE: Final = 2
 
-app = typer.Typer(name="policy", help="Check, test and explain policies.", no_args_is_help=True)
+app = typer.Typer(
+    name="policy",
+    help="Check, test and explain policies.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 Directory = Annotated[Path, typer.Argument(help="Directory with *.cedar (and cases/*.yaml).")]
 Home = Annotated[Path | None, typer.Option(help="exeat's home; else EXEAT_HOME, else ~/.exeat.")]

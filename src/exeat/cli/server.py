@@ -23,7 +23,11 @@ from exeat.core.errors import Invalid
 from exeat.core.facts import ServerSpec, Transport
 from exeat.core.ids import PersonId, ServerId
 
-app = typer.Typer(help="MCP servers behind the gateway, HTTP and stdio.", no_args_is_help=True)
+app = typer.Typer(
+    help="MCP servers behind the gateway, HTTP and stdio.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 
 def _pairs(given: list[str] | None, what: str) -> dict[str, str]:

@@ -330,6 +330,8 @@ def test_into_a_folder(stopped: Home, run: Run, tmp_path: Path) -> None:
     assert code == 0 and str(made) in out and f"restore {made}" in err
     assert made.name.startswith("exeat-2") and made.suffix == ".tar"
     assert run("restore", made, "--home", tmp_path / "new")[0] == 0
+    code, _, err = run("backup", f"{tmp_path}/absent/", "--home", stopped.path)
+    assert code == 1 and "There is no folder" in err and "Make it first" in err
 
 
 @requirement("EVD-4")
