@@ -29,7 +29,7 @@ CALLS: Final = 9_600
 WARM: Final = 6_400
 PLAYED: Final = "the upstream that is played"
 STAGES: Final = (
-    ("exeat.gateway.edge", "Connection.data_received", "client's bytes to a request head"),
+    ("exeat.gateway.connection", "Connection.data_received", "client's bytes to a request head"),
     ("exeat.gateway.front", "Front.dispatch", "host, path, order of steps"),
     ("exeat.gateway.credentials", "Credentials.caller", "credential"),
     ("exeat.gateway.front", "read_body", "strict parse, ladder"),

@@ -19,7 +19,8 @@ from worlds import Wire
 
 from exeat.core.strictjson import MalformedJson
 from exeat.core.strictjson import parse as strict
-from exeat.gateway.edge import Connection, Edge
+from exeat.gateway.connection import Connection
+from exeat.gateway.edge import Edge
 from exeat.gateway.fastjson import parse as fast
 from exeat.gateway.http1 import (
     BadHead,

@@ -12,7 +12,8 @@ from typing import Any, Final
 from fuzz.readers import Message, llhttp_requests, llhttp_responses, slow_requests
 from worlds import Wire
 
-from exeat.gateway.edge import PIPELINED_MAX_BYTES, Connection, Edge
+from exeat.gateway.connection import PIPELINED_MAX_BYTES, Connection
+from exeat.gateway.edge import Edge
 from exeat.gateway.http1 import RequestHead, ResponseHead
 from exeat.gateway.origin import Origin, UpstreamConnection
 from exeat.gateway.settings import GatewaySettings

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from exeat.gateway.edge import Connection
+from exeat.gateway.connection import Connection
 from exeat.gateway.inbound import RequestId
 from exeat.gateway.sse import KEEP_ALIVE, render
 from exeat.gateway.wire import encode, error_body, error_message, notification_message

@@ -20,7 +20,7 @@ from exeat.gateway.changes import (
     Heard,
     listening_for,
 )
-from exeat.gateway.edge import Connection
+from exeat.gateway.connection import Connection
 from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.inbound import Notification, Request, RequestId

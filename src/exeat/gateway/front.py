@@ -19,8 +19,8 @@ from exeat.gateway.answer import ClientAnswer
 from exeat.gateway.asks import Asks
 from exeat.gateway.call import Call
 from exeat.gateway.clients import Clients
+from exeat.gateway.connection import Connection
 from exeat.gateway.credentials import Credentials
-from exeat.gateway.edge import Connection
 from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.handover import Elsewhere, Handover
 from exeat.gateway.held import Held

@@ -23,7 +23,8 @@ from typing import Any, Final
 import structlog
 
 from exeat.core.limits import HEADER_BLOCK_MAX_BYTES
-from exeat.gateway.edge import Connection, Edge
+from exeat.gateway.connection import Connection
+from exeat.gateway.edge import Edge
 from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.relay import Relay
 

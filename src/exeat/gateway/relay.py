@@ -7,7 +7,7 @@ be read.  Who reads slowly slows the other side down; the end of one is the end 
 import asyncio
 from collections.abc import Callable
 
-from exeat.gateway.edge import Connection
+from exeat.gateway.connection import Connection
 
 
 class Relay(asyncio.Protocol):

@@ -8,7 +8,8 @@ import asyncio
 import ssl
 from typing import Any, Final
 
-from exeat.gateway.edge import Connection, Edge
+from exeat.gateway.connection import Connection
+from exeat.gateway.edge import Edge
 
 SHUTDOWN_MAX_S: Final = 900.0
 """It would run while the last answer is still written; the edge's own limit ends who reads nothing."""

@@ -13,7 +13,8 @@ from worlds import Seen, Wire, World, until
 from exeat.core.limits import JSON_DEPTH_MAX
 from exeat.core.strictjson import MalformedJson
 from exeat.gateway import fastjson, http1
-from exeat.gateway.edge import PIPELINED_MAX_BYTES, WRITE_MAX_BYTES, Connection, Edge
+from exeat.gateway.connection import PIPELINED_MAX_BYTES, WRITE_MAX_BYTES, Connection
+from exeat.gateway.edge import Edge
 from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.http1 import HeadCache, RequestHead, parse_request_head
 from exeat.gateway.link_http import REPLIES_MAX, LegacyHttpLink
@@ -333,7 +334,7 @@ async def test_the_body_of_who_is_not_admitted_is_not_waited_for(who: str, frami
 async def test_bodies_of_all_connections_together_are_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("exeat.gateway.edge.BODIES_MAX_BYTES", 2_000_000)
+    monkeypatch.setattr("exeat.gateway.connection.BODIES_MAX_BYTES", 2_000_000)
     async with World() as world, asyncio.timeout(20), contextlib.AsyncExitStack() as stack:
         whole = world.tool(arguments={"text": "x" * 900_000})
         clients = [await stack.enter_async_context(world.connect()) for _ in range(4)]

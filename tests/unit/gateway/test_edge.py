@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from requirements import requirement
 from worlds import Client, Wire, connected, until
 
-from exeat.gateway.edge import Connection, Edge
+from exeat.gateway.connection import Connection
+from exeat.gateway.edge import Edge
 from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.settings import GatewaySettings

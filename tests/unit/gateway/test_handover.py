@@ -11,7 +11,8 @@ from requirements import requirement
 from structlog.testing import capture_logs
 
 from exeat.gateway import handover
-from exeat.gateway.edge import Connection, Edge
+from exeat.gateway.connection import Connection
+from exeat.gateway.edge import Edge
 from exeat.gateway.handover import Handover
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.settings import GatewaySettings

@@ -16,7 +16,8 @@ from worlds import Client, Seen, Wire, World, until
 
 from exeat.app.tls import Certificate
 from exeat.gateway import tls
-from exeat.gateway.edge import LAST_ANSWER_MAX_S, Connection, Edge
+from exeat.gateway.connection import LAST_ANSWER_MAX_S, Connection
+from exeat.gateway.edge import Edge
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.settings import GatewaySettings
 

@@ -11,7 +11,8 @@ from requirements import requirement
 from smuggling import Case, requests, splits
 from worlds import Wire, World, connected
 
-from exeat.gateway.edge import Connection, Edge
+from exeat.gateway.connection import Connection
+from exeat.gateway.edge import Edge
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.settings import GatewaySettings
 
