@@ -159,7 +159,7 @@ class Call:
         outbound = translate(self.request, link.era, target, offers, level)
         outbound.may_stream = method in RETRYABLE_WITH_INPUT
         if link.era is Era.MODERN and method == "tools/call" and self.access.tool is not None:
-            outbound.param_headers = self._front.param_headers(self.access)
+            outbound.param_headers = self._front.mirrors.headers(self.access)
         sink: MessageSink = self
         across = link.era is Era.LEGACY and self.request.era is Era.MODERN
         if across and offers and outbound.may_stream:
@@ -196,7 +196,9 @@ class Call:
             self.answer.final(
                 answers.unknown(request.id, "", request.method), error_code=answers.METHOD_NOT_FOUND
             )
-        elif enforced.decision.reason is Reason.ACTION_UNKNOWN or self._front.hidden(enforced):
+        elif enforced.decision.reason is Reason.ACTION_UNKNOWN or self._front.visibility.hides(
+            enforced
+        ):
             code = answers.UNKNOWN_TOOL if request.method != "tools/call" else 0
             self.answer.final(
                 answers.unknown(request.id, request.method, self.route.shown), error_code=code

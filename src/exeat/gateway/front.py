@@ -7,13 +7,12 @@ Nothing here decides: every action goes through the pipeline.
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from exeat.core.decision import Decision
-from exeat.core.facts import PinState, ToolFacts
-from exeat.core.ids import ActionId, ServerId
-from exeat.core.request import AccessRequest, Caller
+from exeat.core.ids import ServerId
+from exeat.core.request import Caller
 from exeat.gateway import answers
 from exeat.gateway.answer import ClientAnswer
 from exeat.gateway.asks import Asks
@@ -39,7 +38,7 @@ from exeat.gateway.inbound import (
 from exeat.gateway.link import Link
 from exeat.gateway.lists import Lists
 from exeat.gateway.methods import CLIENT_METHODS, LIST_KEY, MODERN_VERSIONS, Era
-from exeat.gateway.param_headers import Mirrored, disagreement, mirrored, render
+from exeat.gateway.param_headers import Mirrors, disagreement
 from exeat.gateway.pipeline import Enforced, Pipeline
 from exeat.gateway.routes import Route, Router
 from exeat.gateway.sealing import StateSealer
@@ -50,16 +49,15 @@ from exeat.gateway.unlinked import (
     NO_LINK,
     NOT_A_TASK,
     NOT_SERVED,
-    SAID_TO_ALL,
     UNREACHABLE,
     assume_pinned,
 )
 from exeat.gateway.upstreams import Upstreams
+from exeat.gateway.visibility import Visibility
 from exeat.gateway.wire import encode, error_body, error_message
 
 KEEP_ALIVE_S: Final = 15.0
 SWEEP_S: Final = 1.0
-MIRRORED_MAX: Final = 4096
 DOORS_MAX: Final = 4096
 _HANDSHAKES: Final = frozenset({"initialize", "server/discover"})
 
@@ -100,6 +98,7 @@ class Front:
         self.sessions = Sessions(self.new_id, loop.time)
         self.credentials = Credentials(pipeline)
         self.router = Router(upstreams, pipeline)
+        self.visibility, self.mirrors = Visibility(pipeline), Mirrors()
         self.asks = Asks(self)
         self.held = Held(self)
         self.task_names = TaskNames(state_key)
@@ -108,7 +107,6 @@ class Front:
         self.calls: set[Call] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self._doors: dict[RequestHead, Door] = {}
-        self._mirrored: dict[str, tuple[Mirrored, ...]] = {}
         self._last_alive = loop.time()
         self._timer = loop.call_later(SWEEP_S, self._sweep)
 
@@ -354,16 +352,18 @@ class Front:
             call.submit(NO_LINK)
             return call
         if request.era is Era.MODERN and access.tool is not None:
-            declared = self._declared(access.tool)
+            declared = self.mirrors.of(access.tool)
             if declared:
                 mismatch = disagreement(declared, access.arguments, head.fields)
-                if mismatch and self._visible(access):  # a hidden tool has nothing to say (GW-8)
+                if mismatch and self.visibility.of(
+                    access
+                ):  # a hidden tool has nothing to say (GW-8)
                     answer.final(
                         error_message(request.id, error_body(HEADER_MISMATCH, mismatch)),
                         error_code=HEADER_MISMATCH,
                     )
                     return None
-        if request.method == "completion/complete" and not self._ref_visible(access):
+        if request.method == "completion/complete" and not self.visibility.of_reference(access):
             answer.final(answers.unknown(request.id, "prompts/get", route.shown), error_code=-32602)
             return None
         call = Call(self, route, request, access, answer)
@@ -424,52 +424,6 @@ class Front:
         call.submit(made)
 
     # ---- for calls
-
-    def hidden(self, enforced: Enforced) -> bool:
-        """GW-8: would this tool, prompt or resource be left out of this principal's lists?"""
-        request = enforced.request
-        if not request.target or request.caller.agent.lifecycle != "active":
-            return False
-        if enforced.decision.reason in SAID_TO_ALL:
-            return False
-        return not self._visible(request)
-
-    def _visible(self, request: AccessRequest) -> bool:
-        tool: ToolFacts | None = request.tool
-        if tool is not None:
-            tool = replace(tool, state=PinState.PINNED)
-        return self.pipeline.state.view.pdp.could_permit(
-            request.caller, request.server, request.method, request.action, tool, request.target,
-            request.now,
-        )  # fmt: skip
-
-    def _ref_visible(self, access: AccessRequest) -> bool:
-        """GW-8: what completion asks about must be something that the principal could ever use."""
-        ref = access.arguments.get("ref")
-        if not isinstance(ref, dict):
-            return False
-        name, uri = ref.get("name"), ref.get("uri")
-        if isinstance(name, str) == isinstance(uri, str):
-            return False
-        method = "prompts/get" if isinstance(name, str) else "resources/read"
-        target = name if isinstance(name, str) else ""
-        return self.pipeline.state.view.pdp.could_permit(
-            access.caller, access.server, method, ActionId(method), None, target, access.now
-        )
-
-    def _declared(self, tool: ToolFacts) -> tuple[Mirrored, ...]:
-        known = self._mirrored.get(tool.pin)
-        if known is None:
-            if len(self._mirrored) >= MIRRORED_MAX:
-                self._mirrored.clear()
-            known = self._mirrored[tool.pin] = mirrored(tool.input_schema)
-        return known
-
-    def param_headers(self, access: AccessRequest) -> dict[str, str]:
-        if access.tool is None:
-            return {}
-        declared = self._declared(access.tool)
-        return render(declared, access.arguments) if declared else {}
 
     def server_asks(
         self, call: Call, link: Link, request_id: RequestId, method: str, params: bytes

@@ -1,7 +1,7 @@
 """``Mcp-Param-*`` headers: arguments that a tool's schema mirrors with ``x-mcp-header`` (SEP-2243).
 
 What the client sent must agree with the body (GW-2); what goes upstream is rendered here from the
-decided arguments.  A schema that annotates wrongly mirrors nothing.  Pure.
+decided arguments.  A schema that annotates wrongly mirrors nothing.  Pure, but for a memory of schemas.
 """
 
 import re
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from exeat.core.facts import ToolFacts
+from exeat.core.request import AccessRequest
 from exeat.gateway.inbound import decode_header
 
 PREFIX: Final = "mcp-param-"
@@ -16,6 +18,7 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PRIMITIVES: Final = frozenset({"string", "integer", "boolean"})
 _DECIMAL: Final = re.compile(r"-?[0-9]+(\.0+)?")
 _DEPTH_MAX: Final = 16
+_REMEMBERED_MAX: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +103,25 @@ def disagreement(
         if not numeric or decoded is None or decoded.partition(".")[0] != text:
             return f"{each.name} header does not match the argument"
     return ""
+
+
+class Mirrors:
+    """What pinned tools mirror, by the digest of their definition."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Mirrored, ...]] = {}
+
+    def of(self, tool: ToolFacts) -> tuple[Mirrored, ...]:
+        known = self._known.get(tool.pin)
+        if known is None:
+            if len(self._known) >= _REMEMBERED_MAX:
+                self._known.clear()
+            known = self._known[tool.pin] = mirrored(tool.input_schema)
+        return known
+
+    def headers(self, access: AccessRequest) -> dict[str, str]:
+        """What goes upstream beside the decided arguments."""
+        if access.tool is None:
+            return {}
+        declared = self.of(access.tool)
+        return render(declared, access.arguments) if declared else {}
