@@ -115,6 +115,9 @@ def check_record(home: Path, pairs: list[Pair]) -> None:
 
 
 def main(words: list[str]) -> int:
+    if "--help" in words:
+        print(__doc__)
+        return 0
     started = time.monotonic()
     only = [word for word in words if not word.startswith("-")]
     try:
