@@ -18,7 +18,7 @@ _PLAIN: Final = {
     "evidence": "The record alone",
     "size": "Large results",
     "scale": "Scale",
-    "revocation": "From the commit of a suspension to the last permitted call",
+    "revocation": "From the commit of a change to the last permitted call",
     "soak": "Soak",
 }
 _WIDTH: Final = 760

@@ -1,17 +1,20 @@
-"""Part *revocation*: from the commit of a suspension to the last call that any gateway permitted.
+"""Part *revocation*: from the commit of a change to the last call that any gateway permitted.
 
 Gateways share one PostgreSQL (from PyPI, its disk's flush on), each under light load from clients of its
-own.  An agent is suspended and resumed again and again by another process' eyes: the registry's.
+own.  Again and again another process suspends the agent in the registry and resumes it; then it puts a
+policy in force that forbids, beside a hundred others, and takes it back.
 """
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import shutil
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,8 +62,27 @@ class Client:
             writer.close()
 
 
-async def _changes(home: Home, clients: list[Client], count: int) -> list[float]:
-    agent, delays = AgentId(AGENT), []
+class Changes:
+    """What stops the agent, and what lets it go on; both return when they are committed."""
+
+    def __init__(self, home: Home) -> None:
+        agent, registry = AgentId(AGENT), home.registry
+        permits = policies(100, tool_names(TOOLS_DEFAULT))
+        forbids = permits + '@id("stop") forbid(principal, action, resource);'
+        home.policy(permits)
+        self.kinds: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+            "suspension": (
+                lambda: registry.suspend(agent, home.act()),
+                lambda: registry.resume(agent, home.act()),
+            ),
+            "policy": (lambda: home.policy(forbids), lambda: home.policy(permits)),
+        }
+
+
+async def _changes(
+    stop: Callable[[], object], go_on: Callable[[], object], clients: list[Client], count: int
+) -> list[float]:
+    delays = []
     tasks = [asyncio.create_task(client.run()) for client in clients]
     try:
         for _ in range(count):
@@ -68,11 +90,11 @@ async def _changes(home: Home, clients: list[Client], count: int) -> list[float]
                 client.denied = 0
             await _until(lambda: all(c.permitted_at and c.denied == 0 for c in clients), tasks)
             await asyncio.sleep(0.05)
-            await asyncio.to_thread(home.registry.suspend, agent, home.act())
+            await asyncio.to_thread(stop)
             committed = time.perf_counter()
             await _until(lambda: all(c.denied >= QUIET_ANSWERS for c in clients), tasks)
             delays.append(max(0.0, max(c.permitted_at for c in clients) - committed))
-            await asyncio.to_thread(home.registry.resume, agent, home.act())
+            await asyncio.to_thread(go_on)
             mark = time.perf_counter()
             await _until(
                 lambda mark=mark: all(c.permitted_at > mark for c in clients),  # type: ignore[misc]
@@ -112,9 +134,9 @@ def revocation(rest: int, out: Path, replicas: tuple[int, ...], count: int) -> l
         for server in ("bank", "shop"):
             home.pin_all(home.server(server, url=f"http://127.0.0.1:{port}/json"))
         bearer = home.agent(AGENT, ["bank", "shop"], groups=["g0"])
-        home.policy(policies(100, tool_names(TOOLS_DEFAULT)))
+        changes = Changes(home)
         ports = [_gateway(stack, folder, n, database.url, out) for n in range(max(replicas))]
-        for number in replicas:
+        for number, kind in itertools.product(replicas, changes.kinds):
             plans = [
                 Plan(
                     "127.0.0.1", each, "/mcp/shop", MODERN, tuple(tool_names(TOOLS_DEFAULT)), bearer
@@ -123,9 +145,10 @@ def revocation(rest: int, out: Path, replicas: tuple[int, ...], count: int) -> l
             ]
             clients = [Client(plan) for plan in plans for _ in range(CLIENTS)]
             began = time.perf_counter()
-            delays = sorted(uvloop.run(_changes(home, clients, count)))
+            delays = sorted(uvloop.run(_changes(*changes.kinds[kind], clients, count)))
             lines.append(
                 {
+                    "change": kind,
                     "gateways": number,
                     "changes": count,
                     "p50_ms": round(statistics.median(delays) * 1e3, 1),
