@@ -278,6 +278,7 @@ def test_a_definition_that_changes_at_a_running_server_stops_the_tool(tmp_path: 
             until(lambda: pending(home))  # for a person to see
             changed.unlink()
             two.ask("tools/list")
+            until(lambda: not pending(home))
             until(lambda: not denied(one.call("act", tag="c")))
             gateway.stop()
     home.state.close()

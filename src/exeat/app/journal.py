@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -14,8 +14,7 @@ from exeat.core.event import Event
 from exeat.core.ids import ServerId
 from exeat.evidence.ledger import Ledger
 from exeat.evidence.model import Receipt
-from exeat.registry.model.act import EXEAT, Act
-from exeat.registry.service import Registry
+from exeat.registry.model.act import EXEAT
 from exeat.storage.outbox import Waiting
 from exeat.storage.state import State
 
@@ -34,9 +33,6 @@ class Journal:
         self._state, self._ledger, self._loop, self._turn = state, ledger, loop, turn
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exeat-journal")
         self._pump: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._observed: dict[ServerId, Sequence[Mapping[str, Any]]] = {}
-        self._registry = Registry(state.registry, _no_randomness)
 
     def start(self) -> None:
         self._pump = self._loop.create_task(self._run())
@@ -47,27 +43,6 @@ class Journal:
             kind, f"server:{server}", EXEAT, "gateway", time.time_ns(), kind, None, dict(details)
         )
         self._ledger.record_event(event, _told)
-
-    def observed(self, server: ServerId, definitions: Sequence[Mapping[str, Any]]) -> None:
-        """Keep what a server shows for a person to see; the latest listing per server wins."""
-        waiting = server in self._observed
-        self._observed[server] = definitions
-        if not waiting:
-            task = self._loop.create_task(self._write_observed(server))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _write_observed(self, server: ServerId) -> None:
-        definitions = self._observed[server]
-        act = Act(EXEAT, "gateway", "seen at the server", time.time_ns())
-        try:
-            await self._loop.run_in_executor(
-                self._thread, self._registry.observe_definitions, server, definitions, act
-            )
-        except ExeatError as error:
-            _log.warning("observed definitions were not kept", server=server, why=str(error))
-        finally:
-            self._observed.pop(server, None)
 
     async def _run(self) -> None:
         while True:
@@ -113,7 +88,6 @@ class Journal:
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             while await self._drain():
                 pass
@@ -126,7 +100,3 @@ class Journal:
 def _told(receipt: Receipt | LedgerUnavailable) -> None:
     if not isinstance(receipt, Receipt):
         _log.warning("an event could not be recorded", why=str(receipt))
-
-
-def _no_randomness(size: int) -> bytes:
-    raise AssertionError("observing definitions draws nothing")

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvloop
@@ -22,13 +22,13 @@ from exeat.app.journal import Journal
 from exeat.app.live import Live, Pace, View, load_view, running
 from exeat.app.lock import HomeLock, Turn
 from exeat.app.notify import notify
-from exeat.app.observe import digests
 from exeat.app.rooting import Rooting
 from exeat.app.settings import Settings
+from exeat.app.sightings import Sightings
 from exeat.app.tls import Certificate, certificate, warn_of_plain_http
 from exeat.core.errors import Conflict, ExeatError, NotFound
-from exeat.core.facts import ServerSpec
-from exeat.core.ids import ServerId
+from exeat.core.facts import ServerSpec, ToolFacts
+from exeat.core.ids import ActionId, ServerId
 from exeat.evidence.keys import create_master, create_signer, load_master, load_signer
 from exeat.evidence.ledger import Ledger
 from exeat.evidence.model import Instance
@@ -99,6 +99,7 @@ class Gateway:
             loop=self.loop,
             on_change=self._changed,
         )
+        self.sightings = Sightings(state.registry, self.loop, self._tools)
         self.upstreams = Upstreams(
             Surroundings(
                 loop=self.loop,
@@ -106,7 +107,7 @@ class Gateway:
                 environ=os.environ,
                 isolate=self._isolate,
                 notice=self.journal.upstream,
-                observe=self._observe,
+                observe=self.sightings.saw,
                 client_message=self._unbound,
             )
         )
@@ -204,14 +205,8 @@ class Gateway:
             self._isolations[key] = proven(chosen)
         return self._isolations[key]
 
-    def _observe(self, server: ServerId, definitions: list[dict[str, Any]]) -> Mapping[str, str]:
-        """Compared at once in memory; what differs is written for a person to see (REG-6)."""
-        found = digests(definitions)
-        tools = self.live.view.snapshot.tools
-        known = {tool.name: tool.pin for tool in tools.values() if tool.server == server}
-        if any(known.get(name) != digest for name, digest in found.items()):
-            self.journal.observed(server, definitions)
-        return found
+    def _tools(self) -> Mapping[ActionId, ToolFacts]:
+        return self.live.view.snapshot.tools
 
     async def _relist(self) -> None:
         while True:
@@ -292,6 +287,7 @@ class Gateway:
             await self.loop.run_in_executor(None, self._hints.close)
         reachable = self.live.fresh
         await self.live.close()
+        await self.sightings.close()
         await self.journal.close()
         await self.ledger.close()
         await self.rooting.close(self.loop, write=reachable)
