@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from exeat.app.observe import digests
 from exeat.core.decision import Decision
 from exeat.core.errors import LedgerUnavailable
 from exeat.core.event import Event
@@ -42,6 +41,7 @@ from exeat.gateway.ports import Durable
 from exeat.gateway.settings import GatewaySettings
 from exeat.gateway.upstreams import Surroundings, Upstreams
 from exeat.policy.bundle import compile_bundle
+from exeat.registry.rules.pins import digests
 
 NOW = 1_790_000_000 * 10**9
 VERSION = "2026-07-28"
@@ -406,7 +406,7 @@ class World:
             environ={},
             isolate=lambda spec: (_ for _ in ()).throw(AssertionError(spec)),
             notice=lambda kind, server, details: self.notices.append(kind),
-            observe=lambda server, found: digests(found),
+            observe=lambda server, definitions, found: None,
             client_message=lambda server, principal, message: None,
         )
         self.upstreams = Upstreams(around)

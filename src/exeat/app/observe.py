@@ -12,17 +12,6 @@ from exeat.core.facts import ServerSpec
 from exeat.core.ids import ServerId
 from exeat.gateway.isolation import choose_isolation, landlock_abi
 from exeat.gateway.upstreams import Surroundings, UpstreamServer
-from exeat.registry.rules.pins import definition_digest
-
-
-def digests(definitions: list[dict[str, Any]]) -> dict[str, str]:
-    """Digest by tool name; a name that comes twice has none, so it matches no pin (REG-6)."""
-    found: dict[str, str] = {}
-    for definition in definitions:
-        name = definition.get("name")
-        if isinstance(name, str):
-            found[name] = "" if name in found else definition_digest(definition)
-    return found
 
 
 async def fetch_definitions(spec: ServerSpec, home: Path | None = None) -> list[dict[str, Any]]:
@@ -30,9 +19,10 @@ async def fetch_definitions(spec: ServerSpec, home: Path | None = None) -> list[
     kept = home_path(home)
     seen: list[dict[str, Any]] = []
 
-    def observe(server: ServerId, definitions: list[dict[str, Any]]) -> Mapping[str, str]:
+    def observe(
+        server: ServerId, definitions: list[dict[str, Any]], found: Mapping[str, str]
+    ) -> None:
         seen[:] = definitions
-        return digests(definitions)
 
     around = Surroundings(
         loop=asyncio.get_running_loop(),

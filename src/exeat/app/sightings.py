@@ -8,7 +8,6 @@ from typing import Any
 
 import structlog
 
-from exeat.app.observe import digests
 from exeat.core.errors import ExeatError
 from exeat.core.facts import PinState, ToolFacts
 from exeat.core.ids import ActionId, ServerId
@@ -39,14 +38,14 @@ class Sightings:
         self._written: dict[ServerId, dict[str, str]] = {}
         self._writing: dict[ServerId, asyncio.Task[None]] = {}
 
-    def saw(self, server: ServerId, definitions: list[dict[str, Any]]) -> Mapping[str, str]:
-        """The whole list of a server, or a page of it.  Digests by name, as they are compared."""
-        found = digests(definitions)
+    def saw(
+        self, server: ServerId, definitions: list[dict[str, Any]], found: Mapping[str, str]
+    ) -> None:
+        """The whole list of a server, or a page of it.  ``found``: digests by name."""
         if self._news(server, found):
             self._latest[server] = definitions
             if server not in self._writing:
                 self._writing[server] = self._loop.create_task(self._write(server))
-        return found
 
     def _news(self, server: ServerId, found: Mapping[str, str]) -> bool:
         """Unknown, not what was written last, or at odds with the pin's state: a definition that is

@@ -4,6 +4,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from exeat.core.errors import ExeatError, UpstreamFailed
@@ -68,6 +69,7 @@ class Lists:
             answer.final(self._denied(request, enforced))
             return
         try:
+            look = route.upstream.looking()
             result = await self._fetch(request, route)
         except UpstreamError as refusal:
             front.pipeline.outcome(enforced, "rpc_error")
@@ -86,7 +88,7 @@ class Lists:
         kept: dict[str, Any] = {
             name: result[name] for name in ("nextCursor", "ttlMs") if name in result
         }
-        result = {**kept, key: self._filter(result.get(key), key, route)}
+        result = {**kept, key: self._filter(result.get(key), key, route, look)}
         self._finish(answer, request, result, [enforced])
 
     async def _enforce(self, request: Request, route: Route) -> Enforced:
@@ -130,13 +132,13 @@ class Lists:
         outbound.id = f"exeat-{request.method}"
         return await ask(made, self._front.loop, outbound, LIST_MAX_S)
 
-    def _filter(self, items: object, key: str, route: Route) -> list[dict[str, Any]]:
+    def _filter(self, items: object, key: str, route: Route, look: int) -> list[dict[str, Any]]:
         listed = (
             [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
         )
         upstream = route.upstream
         if key == "tools":
-            return self._tools(listed, route.caller, route.server, upstream)
+            return self._tools(listed, route, upstream.compare(listed, look))
         if key == "resources":
             upstream.remember(resources=strings(item.get("uri") for item in listed))
         if key == "resourceTemplates":
@@ -158,11 +160,10 @@ class Lists:
     def _tools(
         self,
         listed: list[dict[str, Any]],
-        caller: Caller,
-        server: ServerFacts,
-        upstream: UpstreamServer,
+        route: Route,
+        digests: Mapping[str, str],
     ) -> list[dict[str, Any]]:
-        digests = upstream.compare(listed)
+        caller, server = route.caller, route.server
         view = self._front.pipeline.state.view
         now = self._front.clock()
         shown: list[dict[str, Any]] = []
@@ -242,11 +243,12 @@ class Lists:
         made = front.router.link_now(route) or await front.router.make_link(route)
         if isinstance(made, str):
             return enforced, [], made
+        look = upstream.looking()
         try:
             listed = await fetch_all(made, front.loop, request.method, key)
         except ExeatError as failure:
             return enforced, [], str(failure)
-        kept = self._filter(listed, key, route)
+        kept = self._filter(listed, key, route, look)
         if key in ("tools", "prompts"):
             kept = [{**item, "name": f"{facts.id}{SEPARATOR}{item['name']}"} for item in kept]
         return enforced, kept, ""

@@ -27,6 +27,7 @@ from exeat.gateway.origin import Origin
 from exeat.gateway.process import StdioProcess
 from exeat.gateway.restarts import RestartPolicy
 from exeat.gateway.wire import Incoming
+from exeat.registry.rules.pins import digests
 
 LINKS_MAX: Final = 256
 """Sessions or processes that one server may have for principals at a time."""
@@ -36,8 +37,8 @@ NOTHING: Final[Mapping[str, Any]] = {}
 
 Notice = Callable[[str, ServerId, Mapping[str, Any]], None]
 """(kind, server, details) → an event in the ledger."""
-Observe = Callable[[ServerId, list[dict[str, Any]]], Mapping[str, str]]
-"""Definitions as listed → digest by tool name; findings are written elsewhere."""
+Observe = Callable[[ServerId, list[dict[str, Any]], Mapping[str, str]], None]
+"""Definitions as listed, and their digests by name: what is news of them is written elsewhere."""
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class UpstreamServer:
         self.origin = Origin(spec.url, around.loop) if spec.transport is Transport.HTTP else None
         self.observed: Mapping[str, str] = {}
         self.observed_at = 0.0
+        self._looks = self._last_look = 0
         self.about: dict[str, Any] = {}
         self.resources: frozenset[str] = frozenset()
         self.templates: frozenset[str] = frozenset()
@@ -274,20 +276,37 @@ class UpstreamServer:
     # ---- definitions
 
     async def _list(self, link: Link) -> None:
-        listed = await fetch_all(link, self._around.loop, "tools/list", "tools")
-        self.note(listed)
-
-    def note(self, definitions: list[dict[str, Any]]) -> None:
         """REG-6: the whole of what the server shows now, compared with its pins."""
-        self.observed = self._around.observe(self.id, definitions)
+        look = self.looking()
+        listed = await fetch_all(link, self._around.loop, "tools/list", "tools")
+        found = self._shown(look, listed)
+        if found is not None:
+            self.observed = found
         self.observed_at = self._around.loop.time()
 
-    def compare(self, definitions: list[dict[str, Any]]) -> Mapping[str, str]:
+    def looking(self) -> int:
+        """Asked before a list is: what was asked for later shows the server later, whichever answer
+        comes first."""
+        self._looks += 1
+        return self._looks
+
+    def compare(self, definitions: list[dict[str, Any]], look: int) -> Mapping[str, str]:
         """The digests of a part of the list (a page), which are what the server shows from now on."""
-        digests = self._around.observe(self.id, definitions)
-        if any(self.observed.get(name) != digest for name, digest in digests.items()):
-            self.observed = {**self.observed, **digests}
-        return digests
+        found = self._shown(look, definitions)
+        if found is None:
+            return digests(definitions)
+        if any(self.observed.get(name) != digest for name, digest in found.items()):
+            self.observed = {**self.observed, **found}
+        return found
+
+    def _shown(self, look: int, definitions: list[dict[str, Any]]) -> Mapping[str, str] | None:
+        """None if something newer was seen."""
+        if look < self._last_look:
+            return None
+        self._last_look = look
+        found = digests(definitions)
+        self._around.observe(self.id, definitions, found)
+        return found
 
     def said_changed(self) -> None:
         """The server said that its tools changed: look again at the next turn."""

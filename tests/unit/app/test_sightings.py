@@ -14,6 +14,7 @@ from exeat.app.sightings import Sightings
 from exeat.core.errors import StateUnavailable
 from exeat.core.facts import PinState, ToolFacts, tool_action
 from exeat.core.ids import ActionId, ServerId
+from exeat.registry.rules.pins import digests
 
 pytestmark = pytest.mark.anyio
 SERVER, ACT = ServerId("m"), tool_action("m", "act")
@@ -53,9 +54,12 @@ class World:
     def polled(self) -> None:
         self.tools = dict(self.home.state.snapshot().tools)
 
+    def saw(self, *definitions: dict[str, Any]) -> None:
+        self.sightings.saw(SERVER, list(definitions), digests(definitions))
+
     async def shows(self, *definitions: dict[str, Any]) -> None:
         """The server's list, and what came of it."""
-        self.sightings.saw(SERVER, list(definitions))
+        self.saw(*definitions)
         await self.written()
 
     async def written(self) -> None:
@@ -116,10 +120,10 @@ async def test_a_person_is_shown_the_last_definition_of_several(world: World) ->
 @requirement("REG-6")
 async def test_what_comes_while_another_listing_is_written_is_not_lost(world: World) -> None:
     world.gate.clear()
-    world.sightings.saw(SERVER, [act("another")])
+    world.saw(act("another"))
     await asyncio.get_running_loop().run_in_executor(None, world.entered.wait, 20)
-    world.sightings.saw(SERVER, [act("a third")])
-    world.sightings.saw(SERVER, [act("first")])
+    world.saw(act("a third"))
+    world.saw(act("first"))
     world.gate.set()
     await world.written()
     assert (world.state, world.writes) == (PinState.PINNED, 2)

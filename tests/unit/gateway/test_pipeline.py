@@ -198,6 +198,30 @@ async def test_a_changed_definition_stops_the_tool(world: World) -> None:
     assert len(world.upstream.calls) == 1
 
 
+@requirement("REG-6")
+async def test_a_list_that_comes_late_shows_nothing_newer(world: World) -> None:
+    """Of two lists the one that was asked for first is answered last: with what was so before."""
+    assert "result" in (await world.ask(world.tool())).json
+    waiting: list[Seen] = []
+    before = list(world.upstream.tools)
+
+    async def first_late(seen: Seen) -> None:
+        if not waiting:
+            waiting.append(seen)
+            return
+        seen.result({"tools": world.upstream.tools, "resultType": "complete"})
+
+    world.upstream.own["tools/list"] = first_late
+    late = asyncio.ensure_future(world.ask(world.modern("tools/list", {})))
+    await until(lambda: bool(waiting))
+    world.upstream.tools = [{**definition("add"), "description": "now evil"}, definition("secret")]
+    await world.ask(world.modern("tools/list", {}))
+    waiting[0].result({"tools": before, "resultType": "complete"})
+    assert "add" in {each["name"] for each in (await late).json["result"]["tools"]}
+    answer = await world.ask(world.tool())
+    assert answer.json["result"]["structuredContent"]["denied"]["reason"] == "definition_changed"
+
+
 _MIRRORED = definition("secret", {"who": {"type": "string", "x-mcp-header": "Who"}})
 
 

@@ -1,6 +1,6 @@
 """REG-6: the digest of a tool's definition, and a difference said in words."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from exeat.core.errors import Invalid
@@ -21,6 +21,16 @@ def definition_digest(body: Mapping[str, Any]) -> Digest:
     members are left out: they change without changing what the tool claims to be.
     """
     return digest({member: body[member] for member in PINNED if member in body})
+
+
+def digests(definitions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Digest by tool name; a name that comes twice has none, so it matches no pin (REG-6)."""
+    found: dict[str, str] = {}
+    for each in definitions:
+        name = each.get("name")
+        if isinstance(name, str):
+            found[name] = "" if name in found else definition_digest(each)
+    return found
 
 
 def definition(body: Mapping[str, Any]) -> Definition:
