@@ -358,7 +358,6 @@ def test_only_its_own_last_session_is_ended_for_a_log(shared: Place) -> None:
         other.execute("UPDATE ledger_writers SET backend = pg_backend_pid()")
         with pytest.raises(StoreFailed, match="another gateway writes this log"):
             store.open()
-        store.close()
         other.execute("UPDATE ledger_writers SET backend = %s", (last.info.backend_pid,))
     store.open()
     with pytest.raises(psycopg.OperationalError):

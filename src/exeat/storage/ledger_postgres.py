@@ -175,10 +175,14 @@ class PostgresLedgerStore(PostgresLedgerReader):
 
     def open(self) -> None:
         with _translated():
-            self._db = db = connect(self._url)
-            with WATCH.over(db, ANSWER_MAX_S):
-                self._must_be_durable(db)
-                self._take(db)
+            db = connect(self._url)
+            with contextlib.ExitStack() as stack:
+                stack.callback(db.close)
+                with WATCH.over(db, ANSWER_MAX_S):
+                    self._must_be_durable(db)
+                    self._take(db)
+                stack.pop_all()
+            self._db = db
 
     def _must_be_durable(self, db: "psycopg.Connection[Any]") -> None:
         (setting,) = db.execute("SHOW synchronous_commit").fetchone() or ("",)
