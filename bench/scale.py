@@ -25,6 +25,7 @@ from exeat.evidence.keys import create_master, create_signer
 from exeat.evidence.ledger import Ledger
 from exeat.evidence.model import Instance, OutcomeFacts
 from exeat.storage.ledger import SqliteLedgerStore
+from exeat.storage.state import open_state
 
 CONNECTIONS: Final = 32
 WAVE: Final = 500
@@ -50,7 +51,16 @@ def _gateway(folder: Path, bearer: str, core: int, out: Path) -> Any:
     began = time.perf_counter()
     with targets.started([*command, "--port", str(port)], port, core, out / "scale.log", {}) as pid:
         ready = time.perf_counter() - began
+        _entered(folder)
         yield Target("exeat", port, "/mcp/shop", "/mcp/bank", bearer, pid), ready
+
+
+def _entered(folder: Path) -> None:
+    """Returns once the making of the home is on record: those events are no part of a call."""
+    state = open_state(folder, None)
+    while state.outbox.take(1):
+        time.sleep(0.05)
+    state.close()
 
 
 async def _cost(target: Target, tools: int, seconds: float) -> dict[str, Any]:
