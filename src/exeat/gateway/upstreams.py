@@ -75,7 +75,8 @@ class UpstreamServer:
         self.origin = Origin(spec.url, around.loop) if spec.transport is Transport.HTTP else None
         self.observed: Mapping[str, str] = {}
         self.observed_at = 0.0
-        self._looks = self._last_look = 0
+        self._looks = 0
+        self._looked: dict[str, int] = {}
         self.about: dict[str, Any] = {}
         self.resources: frozenset[str] = frozenset()
         self.templates: frozenset[str] = frozenset()
@@ -279,9 +280,9 @@ class UpstreamServer:
         """REG-6: the whole of what the server shows now, compared with its pins."""
         look = self.looking()
         listed = await fetch_all(link, self._around.loop, "tools/list", "tools")
-        found = self._shown(look, listed)
-        if found is not None:
-            self.observed = found
+        self._looked = {name: seen for name, seen in self._looked.items() if seen > look}
+        newer = {name: self.observed[name] for name in self._looked if name in self.observed}
+        self.observed = {**self._shown(look, listed)[1], **newer}
         self.observed_at = self._around.loop.time()
 
     def looking(self) -> int:
@@ -292,21 +293,22 @@ class UpstreamServer:
 
     def compare(self, definitions: list[dict[str, Any]], look: int) -> Mapping[str, str]:
         """The digests of a part of the list (a page), which are what the server shows from now on."""
-        found = self._shown(look, definitions)
-        if found is None:
-            return digests(definitions)
-        if any(self.observed.get(name) != digest for name, digest in found.items()):
-            self.observed = {**self.observed, **found}
+        found, news = self._shown(look, definitions)
+        if any(self.observed.get(name) != digest for name, digest in news.items()):
+            self.observed = {**self.observed, **news}
         return found
 
-    def _shown(self, look: int, definitions: list[dict[str, Any]]) -> Mapping[str, str] | None:
-        """None if something newer was seen."""
-        if look < self._last_look:
-            return None
-        self._last_look = look
+    def _shown(
+        self, look: int, definitions: list[dict[str, Any]]
+    ) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """All digests, and those of tools that no later look has seen: a page says nothing of tools
+        that are on another."""
         found = digests(definitions)
-        self._around.observe(self.id, definitions, found)
-        return found
+        news = {name: d for name, d in found.items() if self._looked.get(name, 0) <= look}
+        self._looked.update(dict.fromkeys(news, look))
+        kept = [each for each in definitions if each.get("name") in news]
+        self._around.observe(self.id, kept, news)
+        return found, news
 
     def said_changed(self) -> None:
         """The server said that its tools changed: look again at the next turn."""

@@ -222,6 +222,30 @@ async def test_a_list_that_comes_late_shows_nothing_newer(world: World) -> None:
     assert answer.json["result"]["structuredContent"]["denied"]["reason"] == "definition_changed"
 
 
+@requirement("REG-6")
+async def test_a_page_that_comes_late_counts_for_tools_that_no_later_one_showed(
+    world: World,
+) -> None:
+    assert "result" in (await world.ask(world.tool())).json
+    waiting: list[Seen] = []
+
+    async def first_late(seen: Seen) -> None:
+        if not waiting:
+            waiting.append(seen)
+            return
+        seen.result({"tools": [definition("secret")], "resultType": "complete"})
+
+    world.upstream.own["tools/list"] = first_late
+    late = asyncio.ensure_future(world.ask(world.modern("tools/list", {})))
+    await until(lambda: bool(waiting))
+    await world.ask(world.modern("tools/list", {}))
+    changed = {**definition("add"), "description": "now evil"}
+    waiting[0].result({"tools": [changed], "resultType": "complete"})
+    await late
+    answer = await world.ask(world.tool())
+    assert answer.json["result"]["structuredContent"]["denied"]["reason"] == "definition_changed"
+
+
 _MIRRORED = definition("secret", {"who": {"type": "string", "x-mcp-header": "Who"}})
 
 
