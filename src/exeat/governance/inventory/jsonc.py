@@ -251,8 +251,8 @@ class JsonText:
         return found.group(1) if found else "  "
 
     def _render(self, value: Any, indent: str, many: object) -> str:
-        """``many``: over several lines, unless it is one scalar."""
-        if not many:
+        """``many``: an object over several lines."""
+        if not many or isinstance(value, list):
             return json.dumps(value, ensure_ascii=False)
         shown = json.dumps(value, indent=self._unit, ensure_ascii=False)
         return shown.replace("\n", newline_of(self.text) + indent)
