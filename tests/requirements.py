@@ -20,6 +20,7 @@ REQUIREMENTS = {
     "REG-2": "No owner, no deputy, no end date: not active; neither live: denied.",
     "REG-3": "Every change is an event in the same transaction; revisions guard against lost updates.",
     "REG-4": "Lifecycle: draft, active, suspended, retired.",
+    "REG-5": "Clients' MCP servers are found with their secrets, move behind the gateway, and back byte for byte.",
     "REG-6": "Tools are pinned by digest; drift, new tools and look-alikes stop until seen.",
     "REG-8": "Everything as code: declared, planned, applied; drift is shown.",
     "REG-9": "Activation needs the owner's acceptance of a scope digest; every entry names it.",

@@ -44,9 +44,9 @@ SHAPES: Final[tuple[tuple[str, re.Pattern[str]], ...]] = tuple(
         ("private key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
     )
 )
-_REFERENCE: Final = re.compile(
-    r"\$\{(?:[A-Za-z]+:)?[^}:]*(?::-(?P<default>[^}]*))?\}|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%"
-)
+_REFERENCE: Final = re.compile(r"\$\{(?:[A-Za-z]+:(?!-))?[^}:]*(?::-(?P<default>[^}]*))?\}")
+_BARE_REFERENCE: Final = re.compile(r"\$[A-Za-z_]\w*|%[A-Za-z_]\w*%")
+"""Only if it is the whole value: a password may well hold a dollar sign."""
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 _SCHEME: Final = re.compile(r"^(?:Bearer|Basic|Token|ApiKey)(?:\s+|$)", re.I)
 _PLAIN: Final = re.compile(
@@ -180,16 +180,19 @@ def _passed_on(command: tuple[str, ...]) -> Iterator[str]:
 def literal_of(value: str) -> str:
     """What of a value stands in the file itself: without references, and without a scheme's name."""
     bare = _REFERENCE.sub(lambda found: found["default"] or "", value)
-    return _SCHEME.sub("", bare.strip()).strip()
+    literal = _SCHEME.sub("", bare.strip()).strip()
+    return "" if _BARE_REFERENCE.fullmatch(literal) else literal
 
 
 def is_reference(value: str) -> bool:
-    return bool(_REFERENCE.search(value)) and not literal_of(value)
+    return bool(value.strip()) and not literal_of(value)
 
 
 def references_in(value: str) -> tuple[str, ...]:
     """Without what they fall back to."""
-    return tuple(re.sub(r":-[^}]*", "", found.group()) for found in _REFERENCE.finditer(value))
+    found = [re.sub(r":-[^}]*", "", each.group()) for each in _REFERENCE.finditer(value)]
+    bare = _SCHEME.sub("", value.strip()).strip()
+    return (*found, bare) if _BARE_REFERENCE.fullmatch(bare) else tuple(found)
 
 
 def names_a_secret(name: str) -> bool:
