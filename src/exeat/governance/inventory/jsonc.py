@@ -196,7 +196,7 @@ class JsonText:
         key = holder[depth] if depth < len(holder) else name
         if not self.text.strip():
             nl = newline_of(self.text)
-            shown = json.dumps({key: inside}, indent=2, ensure_ascii=False).replace("\n", nl)
+            shown = self._render({key: inside}, "", True)
             return self._confirmed(self.text + shown + nl, wanted)
         edits = self._insertion(self._node(holder[:depth]), key, inside)
         return self._confirmed(apply(self.text, edits), wanted)
@@ -254,11 +254,15 @@ class JsonText:
         return found.group(1) if found else "  "
 
     def _render(self, value: Any, indent: str, many: object) -> str:
-        """``many``: an object over several lines."""
-        if not many or isinstance(value, list):
+        """``many``: objects over several lines; lists stay on one."""
+        if not (many and isinstance(value, Mapping) and value):
             return json.dumps(value, ensure_ascii=False)
-        shown = json.dumps(value, indent=self._unit, ensure_ascii=False)
-        return shown.replace("\n", newline_of(self.text) + indent)
+        nl, inner = newline_of(self.text), indent + self._unit
+        lines = (
+            f"{nl}{inner}{json.dumps(k, ensure_ascii=False)}: {self._render(v, inner, many)}"
+            for k, v in value.items()
+        )
+        return f"{{{','.join(lines)}{nl}{indent}}}"
 
     def _confirmed(self, text: str, wanted: dict[str, Any]) -> str:
         try:
