@@ -303,8 +303,69 @@ def test_an_undo_refuses_a_file_that_changed_since(exeat: Run, user: Path) -> No
     path.write_text(later)
     code, _, err = exeat("adopt", "--undo")
     assert code == 1 and "was changed since" in err and "Nothing was put back" in err
+    assert "`exeat adopt --undo --entries` puts back only the servers" in err
     assert path.read_text() == later
     assert len(json.loads(exeat("server", "list", "--json")[1])) == 1
+
+
+def grown(path: Path) -> None:
+    """As a running client adds to its own file."""
+    text = path.read_bytes()
+    if path.suffix == ".toml":
+        path.write_bytes(text + b'\n[projects."/srv/new"]\ntrust_level = "trusted"\n')
+    else:
+        path.write_bytes(text.replace(b"{", b'{ "numStartups": 42,', 1))
+
+
+def without_growth(data: bytes) -> bytes:
+    data = data.replace(b'{ "numStartups": 42,', b"{", 1)
+    return data.replace(b'\n[projects."/srv/new"]\ntrust_level = "trusted"\n', b"")
+
+
+@requirement("REG-5")
+def test_an_undo_of_the_servers_only_keeps_what_clients_wrote_since(exeat: Run, user: Path) -> None:
+    before = config_files(user, project())
+    assert exeat("adopt", *ALL, "--yes")[0] == 0
+    for path in before:
+        if path != project() / ".mcp.json":
+            grown(path)
+    code, out, err = exeat("adopt", "--undo", "--entries")
+    assert code == 0, err
+    assert out.count("the servers only; other changes stay") == 12
+    assert out.count("Put back, byte for byte: ") == 1
+    after = config_files(user, project())
+    for path, data in before.items():
+        assert path == project() / ".mcp.json" or after[path] != data
+        assert without_growth(after[path]) == data
+
+
+@requirement("REG-5")
+@pytest.mark.parametrize("client", ALL)
+def test_a_connection_goes_from_a_file_that_changed_since(
+    exeat: Run, user: Path, client: str
+) -> None:
+    before = config_files(user, project())
+    assert exeat("connect", client, "--yes")[0] == 0
+    (changed,) = [
+        path for path, data in config_files(user, project()).items() if before[path] != data
+    ]
+    grown(changed)
+    code, _, err = exeat("connect", client, "--undo")
+    assert code == 1 and f"`exeat connect {client} --undo --entries`" in err
+    assert exeat("connect", client, "--undo", "--entries")[0] == 0
+    left = without_growth(changed.read_bytes())
+    assert left.split() == before[changed].split()
+
+
+@requirement("REG-5")
+def test_servers_that_changed_since_are_not_put_back(exeat: Run, user: Path) -> None:
+    assert exeat("adopt", "codex", "--yes")[0] == 0
+    path = user / ".codex/config.toml"
+    later = path.read_text().replace(f"{GATEWAY}/docs", "https://elsewhere.test/mcp")
+    path.write_text(later)
+    code, _, err = exeat("adopt", "--undo", "--entries")
+    assert code == 1 and "'docs' in" in err and "was changed since" in err
+    assert path.read_text() == later
 
 
 @requirement("REG-5")

@@ -77,7 +77,8 @@ def make_connection(
     if same:
         return Connection(path, name, None, "")
     inventory = Inventory([file], listed)
-    change = Change(client.id, file.found, (file.mark + text).encode())
+    data = (file.mark + text).encode()
+    change = Change(client.id, file.found, data, ((*client.holders[0], name),))
     return Connection(path, name, change, shown(inventory, file, text))
 
 
