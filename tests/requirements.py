@@ -12,6 +12,7 @@ REQUIREMENTS = {
     "GW-7": "Everything that the protocol can carry is decided; unknown methods are denied.",
     "GW-8": "Lists hide what could never be permitted; hidden answers like unknown; denials are capped.",
     "GW-9": "Large results stream in bounded memory; cancelling on either side cancels the other.",
+    "GW-10": "Every URL that is called on someone's word passes an SSRF guard; internal hosts are listed.",
     "GW-11": "Upstream down, slow or nonsense: an error that names upstream and decision; no retries.",
     "GW-12": "A stdio upstream cannot read exeat's home, or its evidence says not isolated.",
     "GW-13": "Session ids are ours and bound to the principal; connections are reused only when clean.",
