@@ -1,11 +1,12 @@
 """Who is who at which issuer, tokens that were ended, and agents that nobody registered (ID-5)."""
 
 import pytest
-from registry_world import ADA, BOB, BOT, EVE, NOW, World, act
+from registry_world import BOB, BOT, EVE, NOW, World, act
 from requirements import requirement
 
 from exeat.core.errors import Conflict, Invalid, NotFound
-from exeat.registry.model.stranger import Stranger, stranger_id
+from exeat.identity.rules.principal import unregistered_id
+from exeat.registry.model.stranger import Stranger
 from exeat.storage.state import State
 
 ISSUER = "https://id.example.com"
@@ -91,7 +92,7 @@ def test_an_ended_grant_is_in_the_next_snapshot(state: State) -> None:
 @requirement("ID-5")
 def test_unregistered_agents_are_kept_for_a_person_to_see(state: State) -> None:
     world = World(state)
-    name = stranger_id(ISSUER, "c9", "u")
+    name = unregistered_id(ISSUER, "c9", "u")
     epoch = state.epoch()
 
     def saw(at: int, *tried: str) -> Stranger:

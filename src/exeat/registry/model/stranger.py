@@ -4,21 +4,12 @@ It is denied everything; what it tried is kept, so that a person can adopt it.
 """
 
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any, Final
 
 from exeat.core.ids import PersonId
 
 TRIED_MAX: Final = 64
 STRANGERS_MAX: Final = 10_000
-PREFIX: Final = "unregistered:"
-_ID_CHARS: Final = 16
-
-
-def stranger_id(issuer: str, client: str, subject: str) -> str:
-    """``unregistered:`` and 16 hexadecimal digits: no registered agent's id holds a colon."""
-    seen = "\0".join((issuer, client, subject))
-    return PREFIX + sha256(seen.encode("utf-8", "surrogatepass")).hexdigest()[:_ID_CHARS]
 
 
 @dataclass(frozen=True, slots=True)
