@@ -18,6 +18,7 @@ import uvloop
 from exeat import __version__
 from exeat.app.accepting import Accepting
 from exeat.app.descriptors import fitted
+from exeat.app.issuers import make_tokens, oauth_key
 from exeat.app.journal import Journal
 from exeat.app.live import Live, Pace, View, load_view, running
 from exeat.app.lock import HomeLock, Turn
@@ -25,6 +26,7 @@ from exeat.app.notify import notify
 from exeat.app.rooting import Rooting
 from exeat.app.settings import Settings
 from exeat.app.sightings import Sightings
+from exeat.app.strangers import Strangers
 from exeat.app.tls import Certificate, certificate, warn_of_plain_http
 from exeat.core.errors import Conflict, ExeatError, NotFound
 from exeat.core.facts import ServerSpec, ToolFacts
@@ -113,14 +115,17 @@ class Gateway:
         )
         self.upstreams.follow(first.snapshot.specs)
         self.handover = self._neighbours() if listener is not None else None
+        self.strangers = Strangers(state.registry, self.loop)
+        tokens, self.issuers = make_tokens(settings, home, time.time_ns)
         self.front = Front(
             self.loop,
-            Pipeline(self.live, self.ledger, time.time_ns),
+            Pipeline(self.live, self.ledger, time.time_ns, self.strangers.met),
             self.upstreams,
             settings.gateway(),
             _key(home / "keys" / "state.key"),
             time.time_ns,
             self.handover,
+            tokens,
         )
         self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop, self.front.admit)
         self.tls = tls
@@ -282,6 +287,8 @@ class Gateway:
         if self._relister is not None:
             self._relister.cancel()
         await self.front.close()
+        await self.issuers.close()
+        await self.strangers.close()
         self.edge.close()
         if self._hints is not None:
             await self.loop.run_in_executor(None, self._hints.close)
@@ -316,6 +323,7 @@ def make_keys(home: Path) -> None:
     """Those that all workers share, before any of them starts."""
     _master(home / "keys" / "master.key")
     _key(home / "keys" / "state.key")
+    oauth_key(home)
 
 
 async def _run(
