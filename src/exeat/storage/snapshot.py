@@ -27,6 +27,7 @@ from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
 from exeat.registry.model.tool import Profile
 from exeat.storage import policy, rows
 from exeat.storage.schema import agents, keys, people, servers, state, tools
+from exeat.storage.vault import marks
 
 EMPTY: Final = Snapshot(0, {}, {}, {}, {}, {}, {}, None)
 NOBODY: Final = PersonId("")
@@ -52,6 +53,7 @@ def load(connection: sa.Connection, before: Snapshot) -> Snapshot:
         tools=_tools(connection, before),
         credentials=_credentials(connection, before),
         policy=_policy(connection, before, now.policy_number),
+        secrets=marks(connection, before.secrets, before.epoch),
     )
 
 
