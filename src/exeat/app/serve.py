@@ -28,6 +28,7 @@ from exeat.app.settings import Settings
 from exeat.app.sightings import Sightings
 from exeat.app.strangers import Strangers
 from exeat.app.tls import Certificate, certificate, warn_of_plain_http
+from exeat.app.vault import Opener, open_vault, without_vault_key
 from exeat.core.errors import Conflict, ExeatError, NotFound
 from exeat.core.facts import ServerSpec, ToolFacts
 from exeat.core.ids import ActionId, ServerId
@@ -102,18 +103,21 @@ class Gateway:
             on_change=self._changed,
         )
         self.sightings = Sightings(state.registry, self.loop, self._tools)
+        self.vault = open_vault(home, settings, state)
+        self.secrets = Opener(self.vault, self.loop)
         self.upstreams = Upstreams(
             Surroundings(
                 loop=self.loop,
                 home=home,
-                environ=os.environ,
+                environ=without_vault_key(settings, os.environ),
                 isolate=self._isolate,
                 notice=self.journal.upstream,
                 observe=self.sightings.saw,
                 client_message=self._unbound,
+                open_secret=self.secrets.open,
             )
         )
-        self.upstreams.follow(first.snapshot.specs)
+        self.upstreams.follow(first.snapshot.specs, first.snapshot.secrets)
         self.handover = self._neighbours() if listener is not None else None
         self.strangers = Strangers(state.registry, self.loop)
         tokens, self.issuers = make_tokens(settings, home, time.time_ns)
@@ -196,7 +200,7 @@ class Gateway:
     # ---- changes
 
     def _changed(self, view: View) -> None:
-        self.upstreams.follow(view.snapshot.specs)
+        self.upstreams.follow(view.snapshot.specs, view.snapshot.secrets)
         self.front.clients.end_stopped()
         self.front.clients.lists_changed()
 
@@ -290,6 +294,7 @@ class Gateway:
         await self.issuers.close()
         await self.strangers.close()
         self.edge.close()
+        self.secrets.close()
         if self._hints is not None:
             await self.loop.run_in_executor(None, self._hints.close)
         reachable = self.live.fresh

@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     state_age_max_s: float | None = Field(default=None, gt=0)
     heartbeat_s: float = Field(default=10.0, gt=0)
     root_every_s: float = Field(default=60.0, gt=0)
+    vault_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    vault_key_command: tuple[str, ...] = ()
 
     @property
     def staleness_max_s(self) -> float:
