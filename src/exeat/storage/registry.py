@@ -168,9 +168,9 @@ class SqlChange(SqlRead):
     def end_tokens(self, name: str, until: int, event: Event) -> None:
         self._connection.execute(endings.delete().where(endings.c.name == name))
         self._connection.execute(endings.delete().where(endings.c.until < event.at))
-        ended = endings.insert().values(name=name, until=until, epoch=self._epoch)
+        ended = endings.insert().values(name=name, until=until, epoch=self.epoch)
         self._connection.execute(ended)
-        self._tell(event)
+        self.tell(event)
 
     def save_stranger(self, stranger: Stranger, event: Event | None) -> None:
         self.forget_stranger(stranger.id)
