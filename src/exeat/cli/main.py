@@ -30,6 +30,9 @@ NOUNS: Final = {
     "plan": ("exeat.cli.plan", "plan", "Show what files would change."),
     "apply": ("exeat.cli.plan", "apply", "Make the registry as the files say."),
     "export": ("exeat.cli.plan", "export", "Write the registry as files."),
+    "discover": ("exeat.cli.discover", "discover", "MCP servers in clients' files, and secrets."),
+    "adopt": ("exeat.cli.adopt", "adopt", "Move clients' servers behind the gateway, and back."),
+    "connect": ("exeat.cli.connect", "connect", "Write the gateway into a client's file."),
     "bridge": ("exeat.cli.bridge", "bridge", "Connect a stdio client to a gateway."),
 }
 

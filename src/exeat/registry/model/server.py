@@ -111,6 +111,11 @@ class Server:
         }
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether a variable of this name is never kept with a plain value."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def check_spec(spec: ServerSpec) -> None:
     """Raises Invalid if the server could not be reached so, or a secret stands in the open."""
     server_name(spec.id)
@@ -159,7 +164,7 @@ def _check_stdio(spec: ServerSpec) -> None:
     if spec.url or spec.headers_from or spec.headers_secret:
         raise Invalid(f"Server {spec.id} has both an address and a command.", remedy="Give one.")
     for name in spec.env:
-        if _SECRET_NAME.search(name):
+        if is_secret_name(name):
             raise Invalid(
                 f"The variable {name} of server {spec.id} looks like a secret in plain text.",
                 remedy=f"Put it into the vault, then --env-secret {name}=NAME; or hand it down from "
