@@ -76,7 +76,7 @@ def connect(  # noqa: PLR0913 - one per option
         next_step(step)
 
 
-def _connection(  # noqa: PLR0913 - the command's options
+def _connection(
     client: Client,
     scope: str,
     server: str,
