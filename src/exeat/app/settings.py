@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     database_url: str | None = None
     allowed_hosts: frozenset[str] = frozenset()
     allowed_origins: frozenset[str] = frozenset()
+    internal_hosts: frozenset[str] = frozenset()
+    internal_ca: Path | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
@@ -70,7 +72,7 @@ class Settings(BaseSettings):
     def digest(self) -> str:
         """What evidence names as the configuration in force; the database's address is left out."""
         shown = self.model_dump(mode="json", exclude={"database_url"})
-        for key in ("allowed_hosts", "allowed_origins"):
+        for key in ("allowed_hosts", "allowed_origins", "internal_hosts"):
             shown[key] = sorted(shown[key])
         return hashlib.sha256(msgspec.json.encode(shown, order="sorted")).hexdigest()
 

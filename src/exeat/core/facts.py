@@ -198,6 +198,12 @@ class Snapshot:
     credentials: Mapping[bytes, CredentialFacts]
     """SHA-256 (32 bytes) of the key → credential."""
     policy: PolicyVersionFacts | None
+    clients: Mapping[tuple[str, str, str], AgentId] = field(default_factory=dict)
+    """(issuer, client id, user or "") → agent (ID-5)."""
+    subjects: Mapping[tuple[str, str], PersonId] = field(default_factory=dict)
+    """(issuer, subject) → person."""
+    endings: Mapping[str, int] = field(default_factory=dict)
+    """Grants and token ids that were ended → nanoseconds after which none of them lives anyway."""
 
 
 def tool_action(server: str, tool: str) -> ActionId:
