@@ -31,6 +31,10 @@ class AuthorizationRead(Protocol):
     """One consistent moment.  None: there is no such thing."""
 
     def person_live(self, person: PersonId) -> bool: ...
+    def is_admin(self, person: PersonId) -> bool:
+        """Live, and with the role."""
+        ...
+
     def agent(self, agent: AgentId) -> AgentStanding | None: ...
     def agents_of(self, person: PersonId) -> tuple[AgentStanding, ...]:
         """Those that are not retired and that the person owns or deputises for, by id."""

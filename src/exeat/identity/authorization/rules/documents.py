@@ -133,7 +133,9 @@ def _method(said: Mapping[str, Any]) -> tuple[ClientAuth, str, str]:
         return ClientAuth.NONE, "", ""
     jwks, uri = said.get("jwks"), said.get("jwks_uri", "")
     if method != "private_key_jwt" or not (isinstance(jwks, dict) or isinstance(uri, str)):
-        raise Refused("invalid_client_metadata", "Its method is none, or private_key_jwt with keys.")
+        raise Refused(
+            "invalid_client_metadata", "Its method is none, or private_key_jwt with keys."
+        )
     if not isinstance(jwks, dict):
         if not is_document_id(uri):
             raise Refused("invalid_client_metadata", "Its jwks_uri is not an https address.")

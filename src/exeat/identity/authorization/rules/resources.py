@@ -8,7 +8,9 @@ from typing import Final
 from exeat.core.ids import ServerId
 from exeat.identity.authorization.model.refusal import Refused
 
-_URI: Final = re.compile(r"(?P<base>https?://[^/?#@\\\s]+)/mcp(?:/(?P<server>[a-z0-9][a-z0-9-]{0,30}))?")
+_URI: Final = re.compile(
+    r"(?P<base>https?://[^/?#@\\\s]+)/mcp(?:/(?P<server>[a-z0-9][a-z0-9-]{0,30}))?"
+)
 
 
 @dataclass(frozen=True, slots=True)

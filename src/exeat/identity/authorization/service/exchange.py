@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from exeat.core.ids import PersonId
 from exeat.identity.authorization.model.client import EXCHANGE, Client
@@ -13,16 +13,16 @@ from exeat.identity.authorization.rules.parameters import need
 from exeat.identity.authorization.rules.resources import Resources
 from exeat.identity.authorization.rules.scopes import in_order, narrowed
 from exeat.identity.authorization.service.grants import bound_to
-from exeat.identity.authorization.service.tokens import Issued, Mint
+from exeat.identity.authorization.service.tokens import ACCESS_TOKEN_TYPE, Issued, Mint
 from exeat.identity.authorization.store import AuthorizationChange, AuthorizationStore
 
-ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a type
 Claims = Mapping[str, Any]
 
 
 class Exchange:
     """The new token has the subject of the first and the actor in front of its chain; never more
-    scope or life than either token, and exactly one endpoint of ours as its audience."""
+    scope than the subject's nor more life than either, and exactly one endpoint of ours as its
+    audience.  It ends with the person's authorization that it came of."""
 
     def __init__(self, store: AuthorizationStore, mint: Mint, resources: Resources) -> None:
         self._store, self._mint, self._resources = store, mint, resources
@@ -33,16 +33,18 @@ class Exchange:
         if client.agent is None or EXCHANGE not in client.grants:
             raise Refused("unauthorized_client", "This client may not exchange tokens.")
         for name in ("subject_token_type", "actor_token_type"):
-            if need(form, name) != ACCESS_TOKEN:
+            if need(form, name) != ACCESS_TOKEN_TYPE:
                 raise Refused("invalid_request", "Only access tokens are exchanged here.")
-        if form.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
+        if form.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE:
             raise Refused("invalid_request", "Only access tokens are given here.")
         subject = self._mint.read(need(form, "subject_token"), now)
         actor = self._mint.read(need(form, "actor_token"), now)
-        if actor["sub"] != client.agent or actor["client_id"] != client.id or "act" in actor:
+        if actor["sub"] != client.id or actor["client_id"] != client.id or "act" in actor:
             raise invalid_grant("The actor's token is not this client's own.")
         with self._store.change() as tx:
             grant = self._live(tx, subject, now)
+            if grant.person is None:
+                raise invalid_grant("Only a token that acts for a person is exchanged.")
             self._live(tx, actor, now)
             agent = tx.agent(client.agent)
             if agent is None or not agent.usable(now):
@@ -78,7 +80,7 @@ def _chain(client: Client, grant: Grant, subject: Claims) -> dict[str, Any]:
     act: dict[str, Any] = {"sub": client.agent, "client_id": client.id}
     if "act" in subject:
         act["act"] = subject["act"]
-    elif grant.person is not None:
+    else:
         act["act"] = {"sub": grant.agent or grant.client, "client_id": grant.client}
     depth, link = 0, act
     while isinstance(link, dict) and link:

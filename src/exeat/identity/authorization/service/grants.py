@@ -46,9 +46,7 @@ class Grants:
 
     # ---- given by a person
 
-    def approve(
-        self, asking: Asking, person: PersonId, agent: AgentId | None, doing: Doing
-    ) -> str:
+    def approve(self, asking: Asking, person: PersonId, agent: AgentId | None, doing: Doing) -> str:
         """A code for the client, single use, CODE_LIFE_S seconds.  What may be remembered is."""
         grant = Grant(
             self._id(),
@@ -113,8 +111,7 @@ class Grants:
     def _check_code(
         self, code: Code, grant: Grant, form: Mapping[str, str], now: int, jkt: str
     ) -> None:
-        """The code is used up whatever comes out of this: an exception keeps ``used`` unset only
-        because it leaves nothing behind, so what failed is refused by its own cause again."""
+        """What fails here leaves the code as it was: without the verifier it is worth nothing."""
         if code.ends_at <= now:
             raise invalid_grant(_INVALID_CODE)
         if form.get("redirect_uri", code.redirect_uri) != code.redirect_uri:
@@ -160,12 +157,10 @@ class Grants:
             resource = self._resources.find(need(form, "resource"), tx.servers())
             scopes = read_scopes(form.get("scope", ""))
             end = min(now + self._mint.life_s * SECOND_NS, client.ends_at)
-            grant = Grant(
-                self._id(), client.id, None, client.agent, resource.uri, scopes, now, end
-            )
+            grant = Grant(self._id(), client.id, None, client.agent, resource.uri, scopes, now, end)
             tx.sweep(now)
             tx.save_grant(grant)
-        return self._mint.issue(grant, client.agent, scopes, now, more=bound_to(jkt))
+        return self._mint.issue(grant, client.id, scopes, now, more=bound_to(jkt))
 
     def _tokens(
         self,
@@ -185,9 +180,7 @@ class Grants:
         tx.add_refresh(
             Refresh(handle_digest(handle), grant.id, end, jkt="" if client.confidential else jkt)
         )
-        return Issued(
-            issued.access_token, issued.expires_in, issued.scopes, issued.bound, handle
-        )
+        return Issued(issued.access_token, issued.expires_in, issued.scopes, issued.bound, handle)
 
     def _check_person(self, tx: AuthorizationChange, grant: Grant, now: int) -> None:
         if not grant.live(now):

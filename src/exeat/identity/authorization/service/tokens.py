@@ -16,6 +16,7 @@ from exeat.identity.authorization.model.refusal import invalid_grant
 ALGORITHM: Final = "ES256"
 TYPE: Final = "at+jwt"
 JTI_RANDOM_BYTES: Final = 16
+ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a type
 Draw = Callable[[int], bytes]
 
 
@@ -40,7 +41,7 @@ class Issued:
         if self.refresh_token:
             said["refresh_token"] = self.refresh_token
         if self.exchanged:
-            said["issued_token_type"] = "urn:ietf:params:oauth:token-type:access_token"
+            said["issued_token_type"] = ACCESS_TOKEN_TYPE
         return said
 
 
