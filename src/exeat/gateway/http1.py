@@ -31,7 +31,7 @@ _SINGLE: Final = frozenset(
     {
         b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization",
         b"origin", b"mcp-session-id", b"mcp-protocol-version", b"mcp-method", b"mcp-name",
-        b"last-event-id", b"expect", b"upgrade", b"content-encoding",
+        b"last-event-id", b"dpop", b"expect", b"upgrade", b"content-encoding",
     }
 )  # fmt: skip
 
