@@ -10,6 +10,7 @@ from starlette.routing import Route
 from exeat.identity.authorization.model.client import CODE, CREDENTIALS, EXCHANGE, REFRESH
 from exeat.identity.authorization.rules.scopes import SCOPES
 from exeat.identity.authorization.service.tokens import Mint
+from exeat.identity.dpop import ALGORITHMS
 from exeat.identity.jwt import FAMILY
 
 METHODS: Final = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]
@@ -32,7 +33,7 @@ def metadata(issuer: str, registration: bool) -> Mapping[str, Any]:
         "revocation_endpoint_auth_methods_supported": METHODS,
         "scopes_supported": list(SCOPES),
         "prompt_values_supported": ["none", "consent"],
-        "dpop_signing_alg_values_supported": sorted(FAMILY),
+        "dpop_signing_alg_values_supported": list(ALGORITHMS),
         "client_id_metadata_document_supported": True,
         "authorization_response_iss_parameter_supported": True,
     }
@@ -45,7 +46,7 @@ def routes(issuer: str, mint: Mint, registration: Callable[[], Any]) -> list[Rou
     """``registration``: an awaitable that says whether the window is open."""
 
     async def say(_request: Request) -> Response:
-        return JSONResponse(dict(metadata(issuer, await registration())))
+        return JSONResponse(dict(metadata(issuer, registration=await registration())))
 
     async def jwks(_request: Request) -> Response:
         return JSONResponse(mint.jwks(), headers={"Cache-Control": "max-age=300"})

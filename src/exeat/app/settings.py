@@ -21,6 +21,11 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8717, ge=0, le=65535)
+    control_host: str = "127.0.0.1"
+    control_port: int = Field(default=8718, ge=0, le=65535)
+    control_url: str = ""
+    public_url: str = ""
+    access_token_life_s: int = Field(default=900, ge=60, le=3600)
     instance: str = Field(default="gw1", pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
     workers: int = Field(default=1, ge=1, le=64)
     database_url: str | None = None

@@ -1,15 +1,19 @@
 """``exeat person``: who owns, deputises, approves."""
 
-from typing import Annotated
+import os
+from typing import Annotated, Any
 
 import typer
 
 from exeat.cli.desk import NO_REASON as NONE
 from exeat.cli.desk import (
     AsOption,
+    Desk,
     HomeOption,
     JsonOption,
     ReasonOption,
+    doing,
+    issuer,
     next_step,
     open_desk,
     say,
@@ -82,3 +86,53 @@ def depart(
         say(f"agent {agent.id} named {person.id} as owner or deputy")
     if agents:
         next_step("exeat agent change AGENT --owner … --deputy …")
+
+
+@app.command()
+def link(
+    name: str, reason: ReasonOption = NONE, home: HomeOption = None, as_: AsOption = None
+) -> None:
+    """A link with which that person signs in once, within 15 minutes, and enrols a passkey."""
+    desk = open_desk(home, as_)
+    token = _sign_in(desk).make_link(PersonId(name), doing(desk, reason))
+    say(f"{issuer(desk)}/link/{token}")
+    next_step(f"give it to {name} alone: whoever opens it first is {name}")
+
+
+@app.command()
+def passkeys(
+    name: str,
+    remove: Annotated[
+        str | None, typer.Option("--remove", help="Remove this one; all sessions end.")
+    ] = None,
+    reason: ReasonOption = NONE,
+    home: HomeOption = None,
+    as_: AsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Passkeys of a person; or remove one, such as a lost device's."""
+    from exeat.registry.model.names import show_time
+
+    desk = open_desk(home, as_)
+    sign_in = _sign_in(desk)
+    if remove is not None:
+        gone = sign_in.remove_passkey(remove, PersonId(name), doing(desk, reason))
+        say(f"{gone.id} is removed, and {name} is signed out everywhere.")
+        return
+    found = sign_in.passkeys_of(PersonId(name))
+    if as_json:
+        show_json([{**p.as_json(), "made_at": p.made_at, "used_at": p.used_at} for p in found])
+    else:
+        table(
+            ("passkey", "since", "last used", "synced"),
+            (
+                (p.id, show_time(p.made_at), show_time(p.used_at), "yes" if p.synced else "no")
+                for p in found
+            ),
+        )
+
+
+def _sign_in(desk: Desk) -> Any:
+    from exeat.identity.signin.service import RelyingParty, SignIn
+
+    return SignIn(desk.state.sign_in, RelyingParty("localhost", issuer(desk)), os.urandom)

@@ -29,6 +29,10 @@ class Site:
         return urlsplit(self.issuer).netloc
 
     @property
+    def port(self) -> int | None:
+        return urlsplit(self.issuer).port
+
+    @property
     def name(self) -> str:
         """The WebAuthn relying party: a host name without port."""
         return urlsplit(self.issuer).hostname or ""

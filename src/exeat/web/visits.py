@@ -62,7 +62,8 @@ class Visits:
     ) -> None:
         self.site, self._sign_in, self._draw, self._clock = site, sign_in, draw, clock
         prefix = "__Host-" if site.secure else ""
-        self._visit, self._session = f"{prefix}exeat-visit", f"{prefix}exeat-session"
+        port = f"-{site.port}" if site.port else ""  # browsers mix cookies of all ports of a host
+        self._visit, self._session = f"{prefix}exeat-visit{port}", f"{prefix}exeat-session{port}"
 
     async def of(self, request: Request) -> Visit:
         visit = _handle(request.cookies.get(self._visit, ""))

@@ -28,12 +28,18 @@ class Resources:
     bases: frozenset[str]
 
     @classmethod
-    def at(cls, scheme: str, host: str, port: int, public: Iterable[str]) -> "Resources":
-        names = {"127.0.0.1", "localhost", "[::1]"}
+    def at(
+        cls, scheme: str, host: str, port: int, names: Iterable[str], public: str
+    ) -> "Resources":
+        """``host``, ``port``: where the gateway listens.  ``names``: further Host values, with or
+        without a port.  ``public``: scheme and host under which clients reach it, or empty."""
+        known = {"127.0.0.1", "localhost", "[::1]", *names}
         if host not in ("", "0.0.0.0", "::"):  # noqa: S104 - a comparison
-            names.add(f"[{host}]" if ":" in host else host)
-        here = {f"{scheme}://{name}:{port}" for name in names}
-        return cls(frozenset(here | {each.rstrip("/").lower() for each in public}))
+            known.add(f"[{host}]" if ":" in host else host)
+        usual = ":443" if scheme == "https" else ":80"
+        here = {f"{scheme}://{name.lower()}" for name in known}
+        here |= {f"{scheme}://{name.lower()}:{port}".removesuffix(usual) for name in known}
+        return cls(frozenset(here | ({public.rstrip("/").lower()} - {""})))
 
     def find(self, uri: str, servers: Collection[ServerId]) -> Resource:
         """The MCP specification asks to accept capitals in scheme and host; the audience is written

@@ -199,17 +199,7 @@ class Grants:
     def revoke(self, grant_id: str, doing: Doing) -> None:
         """Its refresh tokens are void at once, its access tokens at every gateway's next look.
         Twice is harmless."""
-        with self._store.change() as tx:
-            grant = tx.grant(grant_id)
-            if grant is None:
-                raise Refused("invalid_request", "There is no such authorization.", status=404)
-            if not grant.revoked:
-                gone = grant.revoke()
-                tx.save_grant(gone)
-                if grant.person is not None:
-                    tx.forget_consents(grant.person, grant.client)
-                before, after = grant.as_json(), gone.as_json()
-                tx.tell(doing.event("authorization.revoked", grant.subject, before, after))
+        end_grant(self._store, grant_id, doing)
         self._end(grant_id, doing.at + ACCESS_LIFE_MAX_S * SECOND_NS, doing)
 
     def revoke_token(self, client: Client, token: str, now: int) -> None:
@@ -235,6 +225,22 @@ class Grants:
 
     def _handle(self) -> str:
         return self._draw(HANDLE_RANDOM_BYTES).hex()
+
+
+def end_grant(store: AuthorizationStore, grant_id: str, doing: Doing) -> None:
+    """Raises Refused if there is none.  Its access tokens are still to be ended."""
+    with store.change() as tx:
+        grant = tx.grant(grant_id)
+        if grant is None:
+            raise Refused("invalid_request", "There is no such authorization.", status=404)
+        if grant.revoked:
+            return
+        gone = grant.revoke()
+        tx.save_grant(gone)
+        if grant.person is not None:
+            tx.forget_consents(grant.person, grant.client)
+        before, after = grant.as_json(), gone.as_json()
+        tx.tell(doing.event("authorization.revoked", grant.subject, before, after))
 
 
 def consent_key(asking: Asking, person: PersonId) -> bytes:

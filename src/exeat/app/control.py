@@ -1,0 +1,322 @@
+"""The control listener: sign-in, consent and OAuth endpoints, apart from the gateway's edge (GW-13).
+
+Starlette on uvicorn's protocol, on the gateway's own loop.  No agent's token opens anything here; people
+have sessions, clients their own credentials.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import h11
+import uvicorn
+from joserfc.jwk import ECKey
+from starlette.applications import Starlette
+from starlette.staticfiles import StaticFiles
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from exeat.api import oauth, oauth_metadata
+from exeat.app.fetching import make_fetcher
+from exeat.app.settings import Settings
+from exeat.app.tls import Certificate
+from exeat.console import consent, signin
+from exeat.console.pages import Console
+from exeat.core.errors import Conflict, ExeatError
+from exeat.core.ids import PersonId
+from exeat.core.limits import HEAD_TIME_MAX_S
+from exeat.identity.authorization.model.doing import ITSELF, Doing
+from exeat.identity.authorization.rules.resources import Resources
+from exeat.identity.authorization.service.authentication import Authentication, Documents
+from exeat.identity.authorization.service.clients import Clients
+from exeat.identity.authorization.service.exchange import Exchange
+from exeat.identity.authorization.service.grants import Grants
+from exeat.identity.authorization.service.proofs import Proofs
+from exeat.identity.authorization.service.tokens import Mint
+from exeat.identity.signin.service import RelyingParty, SignIn
+from exeat.registry.service import Registry
+from exeat.storage.state import State
+from exeat.web.attempts import Attempts
+from exeat.web.bindings import Bindings
+from exeat.web.guard import Guard
+from exeat.web.site import site_at
+from exeat.web.visits import Visits
+
+HEAD_MAX_BYTES: Final = 32 * 1024
+CONNECTIONS_MAX: Final = 256
+KEEP_ALIVE_S: Final = 15
+DRAIN_MAX_S: Final = 3
+PER_MINUTE: Final = 60
+FAILURES_PER_MINUTE: Final = 20
+KEY_FILE: Final = "oauth.key"
+BIND_TRIES: Final = 5
+
+
+def issuer_url(settings: Settings, port: int) -> str:
+    """What the embedded authorization server is called, by clients, tokens and browsers.  A name, not
+    an address: passkeys need one.  ``port``: the one that the control listener has."""
+    if settings.control_url:
+        return settings.control_url.rstrip("/")
+    scheme = "https" if settings.tls_certificate is not None else "http"
+    return f"{scheme}://localhost:{port}"
+
+
+def signing_key(home: Path) -> ECKey:
+    """Signs access tokens (ES256); made 0600 where there is none.  Gateways that share one issuer need
+    the same file.  Raises Conflict if it cannot be used."""
+    path = home / "keys" / KEY_FILE
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = ECKey.generate_key("P-256", private=True)
+        new = path.with_name(f"{path.name}.{os.getpid()}")
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(made.as_pem(private=True))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # another gateway of this home was first
+            os.link(new, path)
+        new.unlink()
+    try:
+        key = ECKey.import_key(path.read_bytes())
+        if not key.is_private or key.curve_name != "P-256":
+            raise ValueError(path)
+    except (OSError, ValueError, TypeError):
+        raise Conflict(
+            f"{path} is not a private key for ES256 in PEM form.",
+            remedy="Restore it from a backup, or remove it: then all tokens are void.",
+        ) from None
+    return key
+
+
+def listening_sockets(settings: Settings) -> list[socket.socket]:
+    """Of the control listener.  ``localhost`` means two addresses, so both are taken where both
+    exist: else another user of this machine could sit on the other.  Raises Conflict."""
+    hosts = [settings.control_host]
+    if settings.control_host in ("127.0.0.1", "localhost") and _has_ipv6():
+        hosts = ["127.0.0.1", "::1"]
+    for attempt in range(BIND_TRIES):
+        found: list[socket.socket] = []
+        try:
+            for host in hosts:
+                port = found[0].getsockname()[1] if found else settings.control_port
+                found.append(_bound(host, port))
+            return found
+        except OSError as error:
+            for each in found:
+                each.close()
+            if settings.control_port or attempt == BIND_TRIES - 1:
+                raise Conflict(
+                    f"cannot listen on {settings.control_host}:{settings.control_port} for"
+                    f" sign-in ({os.strerror(error.errno) if error.errno else error})",
+                    remedy="choose another with the setting control_port, or stop what uses it",
+                ) from None
+    raise AssertionError("unreachable")
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, _, _, _, where = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    made = socket.socket(family)
+    try:
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(where)
+        made.listen(CONNECTIONS_MAX)
+        made.setblocking(False)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _has_ipv6() -> bool:
+    try:
+        _bound("::1", 0).close()
+    except OSError:
+        return False
+    return True
+
+
+def first_link(home: Path, state: State, issuer: str) -> str | None:
+    """ID-8: while nobody has a passkey, a one-time link for the person of ``exeat init``."""
+    try:
+        operator = PersonId((home / "operator").read_text(encoding="ascii").strip())
+    except OSError:
+        return None
+    sign_in = SignIn(state.sign_in, RelyingParty("localhost", issuer), os.urandom)
+    if sign_in.any_passkey():
+        return None
+    doing = Doing(ITSELF, "cli", time.time_ns(), "nobody has a passkey yet")
+    try:
+        return f"{issuer}/link/{sign_in.make_link(operator, doing, first=operator)}"
+    except ExeatError:
+        return None
+
+
+class _Protocol(H11Protocol):
+    """With a limit on the time that a head may take, which uvicorn has not (0.40 to 0.54)."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        waiting = self.conn.their_state is h11.IDLE
+        if not waiting and self._late is not None:
+            self._late.cancel()
+            self._late = None
+        elif waiting and self._late is None:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._late is not None:
+            self._late.cancel()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._late = self.loop.call_later(HEAD_TIME_MAX_S, self.transport.close)
+
+
+class Control:
+    """Listens once started; ``issuer`` is known before."""
+
+    def __init__(self, home: Path, settings: Settings, state: State) -> None:
+        """Raises Conflict if the port is taken, Invalid for bad settings."""
+        self._home, self._settings, self._state = home, settings, state
+        self._sockets = listening_sockets(settings)
+        self.port = int(self._sockets[0].getsockname()[1])
+        self.issuer = issuer_url(settings, self.port)
+        try:
+            self.key = signing_key(home)
+            self._site = site_at(self.issuer, self.port, frozenset())
+        except BaseException:
+            self._close()
+            raise
+        self._context: ssl.SSLContext | None = None
+        self._server: uvicorn.Server | None = None
+
+    async def start(self, gateway_port: int, tls: Certificate | None) -> None:
+        """``gateway_port``: of the gateway's edge, whose endpoints tokens are for."""
+        config = uvicorn.Config(
+            Guard(self._app(gateway_port), self._site),
+            http=_Protocol,
+            ws="none",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            h11_max_incomplete_event_size=HEAD_MAX_BYTES,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=DRAIN_MAX_S,
+        )
+        config.load()
+        config.ssl = self._tls(tls)
+        self._server = uvicorn.Server(config)
+        self._server.lifespan = config.lifespan_class(config)
+        await self._server.startup(sockets=self._sockets)
+
+    def _tls(self, tls: Certificate | None) -> ssl.SSLContext | None:
+        """The gateway's certificate; people are not asked for one of their own."""
+        if tls is None:
+            return None
+        self._certificate = Certificate(tls.certificate, tls.key, None)
+        self._context = self._certificate.context()
+
+        def latest(connection: ssl.SSLObject, _name: str | None, _first: ssl.SSLContext) -> None:
+            if self._context is not None:
+                connection.context = self._context
+
+        self._context.sni_callback = latest
+        return self._context
+
+    def read_certificate(self) -> None:
+        """New connections get the certificate as it is on disk now."""
+        if self._context is not None:
+            self._context = self._certificate.again(self._context)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.shutdown(sockets=self._sockets)
+        self._close()
+
+    def _close(self) -> None:
+        for each in self._sockets:
+            each.close()
+
+    def _app(self, gateway_port: int) -> Starlette:
+        settings, store = self._settings, self._state.authorization
+        clock = time.time_ns
+        registry = Registry(self._state.registry, os.urandom)
+        bindings = Bindings(self.issuer, registry, self._state.registry)
+        mint = Mint(self.issuer, self.key, os.urandom, settings.access_token_life_s)
+        resources = Resources.at(
+            "https" if settings.tls_certificate is not None else "http",
+            settings.host,
+            gateway_port,
+            settings.allowed_hosts,
+            settings.public_url,
+        )
+
+        def end(name: str, until: int, doing: Doing) -> None:
+            bindings.end_tokens(name, until, doing.actor, doing.reason, doing.at)
+
+        grants = Grants(store, mint, resources, os.urandom, end)
+        audiences = frozenset({self.issuer, f"{self.issuer}/oauth/token"})
+        documents = Documents(make_fetcher(settings))
+        authentication = Authentication(store, documents, audiences, clock)
+        sign_in = SignIn(
+            self._state.sign_in, RelyingParty(self._site.name, self.issuer), os.urandom
+        )
+        console = Console(
+            self._site,
+            Visits(self._site, sign_in, os.urandom, clock),
+            sign_in,
+            authentication,
+            grants,
+            resources,
+            bindings,
+            store,
+            Attempts(PER_MINUTE, 60, clock),
+            clock,
+        )
+        endpoints = oauth.Endpoints(
+            self.issuer,
+            authentication,
+            Clients(store, os.urandom),
+            grants,
+            Exchange(store, mint, resources),
+            Proofs(store),
+            Attempts(FAILURES_PER_MINUTE, 60, clock),
+            clock,
+        )
+        routes: list[Any] = [
+            *oauth_metadata.routes(self.issuer, mint, self._registration_open),
+            *oauth.routes(endpoints),
+            *consent.routes(console),
+            *signin.routes(console),
+        ]
+        app = Starlette(routes=routes)
+        app.mount("/static", StaticFiles(packages=[("exeat.console", "static")]))
+        return app
+
+    async def _registration_open(self) -> bool:
+        def look() -> bool:
+            with self._state.authorization.read() as read:
+                window = read.window()
+            return window is not None and window.open(time.time_ns())
+
+        return await asyncio.to_thread(look)
