@@ -11,47 +11,32 @@ import socket
 import ssl
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import h11
 import uvicorn
 from joserfc.jwk import ECKey
-from starlette.applications import Starlette
-from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from exeat.api import oauth, oauth_metadata
+from exeat.app.control_app import control_app
 from exeat.app.fetching import make_fetcher
 from exeat.app.settings import Settings
 from exeat.app.tls import Certificate
-from exeat.console import consent, signin
-from exeat.console.pages import Console
 from exeat.core.errors import Conflict, ExeatError
 from exeat.core.ids import PersonId
 from exeat.core.limits import HEAD_TIME_MAX_S
 from exeat.identity.authorization.model.doing import ITSELF, Doing
 from exeat.identity.authorization.rules.resources import Resources
-from exeat.identity.authorization.service.authentication import Authentication, Documents
-from exeat.identity.authorization.service.clients import Clients
-from exeat.identity.authorization.service.exchange import Exchange
-from exeat.identity.authorization.service.grants import Grants
-from exeat.identity.authorization.service.proofs import Proofs
 from exeat.identity.authorization.service.tokens import Mint
 from exeat.identity.signin.service import RelyingParty, SignIn
-from exeat.registry.service import Registry
 from exeat.storage.state import State
-from exeat.web.attempts import Attempts
-from exeat.web.bindings import Bindings
-from exeat.web.guard import Guard
 from exeat.web.site import site_at
-from exeat.web.visits import Visits
 
 HEAD_MAX_BYTES: Final = 32 * 1024
 CONNECTIONS_MAX: Final = 256
 KEEP_ALIVE_S: Final = 15
 DRAIN_MAX_S: Final = 3
-PER_MINUTE: Final = 60
-FAILURES_PER_MINUTE: Final = 20
 KEY_FILE: Final = "oauth.key"
 BIND_TRIES: Final = 5
 
@@ -204,10 +189,23 @@ class Control:
         self._context: ssl.SSLContext | None = None
         self._server: uvicorn.Server | None = None
 
+    def _app(self, gateway_port: int) -> ASGIApp:
+        settings = self._settings
+        resources = Resources.at(
+            "https" if settings.tls_certificate is not None else "http",
+            settings.host,
+            gateway_port,
+            settings.allowed_hosts,
+            settings.public_url,
+        )
+        fetching = make_fetcher(settings)
+        mint = Mint(self.issuer, self.key, os.urandom, settings.access_token_life_s)
+        return control_app(self._state, self._site, mint, resources, fetching)
+
     async def start(self, gateway_port: int, tls: Certificate | None) -> None:
         """``gateway_port``: of the gateway's edge, whose endpoints tokens are for."""
         config = uvicorn.Config(
-            Guard(self._app(gateway_port), self._site),
+            self._app(gateway_port),
             http=_Protocol,
             ws="none",
             loop="none",
@@ -256,67 +254,3 @@ class Control:
     def _close(self) -> None:
         for each in self._sockets:
             each.close()
-
-    def _app(self, gateway_port: int) -> Starlette:
-        settings, store = self._settings, self._state.authorization
-        clock = time.time_ns
-        registry = Registry(self._state.registry, os.urandom)
-        bindings = Bindings(self.issuer, registry, self._state.registry)
-        mint = Mint(self.issuer, self.key, os.urandom, settings.access_token_life_s)
-        resources = Resources.at(
-            "https" if settings.tls_certificate is not None else "http",
-            settings.host,
-            gateway_port,
-            settings.allowed_hosts,
-            settings.public_url,
-        )
-
-        def end(name: str, until: int, doing: Doing) -> None:
-            bindings.end_tokens(name, until, doing.actor, doing.reason, doing.at)
-
-        grants = Grants(store, mint, resources, os.urandom, end)
-        audiences = frozenset({self.issuer, f"{self.issuer}/oauth/token"})
-        documents = Documents(make_fetcher(settings))
-        authentication = Authentication(store, documents, audiences, clock)
-        sign_in = SignIn(
-            self._state.sign_in, RelyingParty(self._site.name, self.issuer), os.urandom
-        )
-        console = Console(
-            self._site,
-            Visits(self._site, sign_in, os.urandom, clock),
-            sign_in,
-            authentication,
-            grants,
-            resources,
-            bindings,
-            store,
-            Attempts(PER_MINUTE, 60, clock),
-            clock,
-        )
-        endpoints = oauth.Endpoints(
-            self.issuer,
-            authentication,
-            Clients(store, os.urandom),
-            grants,
-            Exchange(store, mint, resources),
-            Proofs(store),
-            Attempts(FAILURES_PER_MINUTE, 60, clock),
-            clock,
-        )
-        routes: list[Any] = [
-            *oauth_metadata.routes(self.issuer, mint, self._registration_open),
-            *oauth.routes(endpoints),
-            *consent.routes(console),
-            *signin.routes(console),
-        ]
-        app = Starlette(routes=routes)
-        app.mount("/static", StaticFiles(packages=[("exeat.console", "static")]))
-        return app
-
-    async def _registration_open(self) -> bool:
-        def look() -> bool:
-            with self._state.authorization.read() as read:
-                window = read.window()
-            return window is not None and window.open(time.time_ns())
-
-        return await asyncio.to_thread(look)

@@ -65,7 +65,7 @@ def list_clients(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def add(
+def add(  # noqa: PLR0913 - one per option
     name: str,
     redirect: Annotated[
         list[str] | None, typer.Option("--redirect", help="Where people sign in from; repeatable.")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -23,7 +24,6 @@ _ID: Final = re.compile(
     r"https://[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[1-9][0-9]{0,4})?"
     r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+/?"
 )
-_UNSEEN: Final = re.compile(r"[^\x20-\x7e\xa1-\u2027\u202f-\u205e\u2070-\ud7ff]")
 
 
 def is_document_id(client_id: str) -> bool:
@@ -102,7 +102,8 @@ def shown_name(value: Any) -> str:
     """The name, without what a page would hide or turn around.  Raises Refused."""
     if not isinstance(value, str) or not value.strip():
         raise Refused("invalid_client_metadata", "The client has no name.")
-    return " ".join(_UNSEEN.sub(" ", value).split())[:NAME_MAX_CHARS] or "a client without a name"
+    seen = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in value)
+    return " ".join(seen.split())[:NAME_MAX_CHARS] or "a client without a name"
 
 
 def registered(client: Client, issued_at_s: int) -> Mapping[str, Any]:

@@ -55,5 +55,6 @@ class Resources:
 
     def canonical(self, uri: str) -> str:
         """Scheme and host in lower case, the rest as it is."""
-        head, mark, tail = uri.partition("/mcp")
-        return head.lower() + mark + tail
+        scheme, mark, rest = uri.partition("://")
+        authority, slash, path = rest.partition("/")
+        return scheme.lower() + mark + authority.lower() + slash + path
