@@ -87,9 +87,7 @@ async def test_a_code_serves_once_and_briefly(portal: Portal) -> None:
         ({"client_id": "CL-other"}, "invalid_grant"),
     ],
 )
-async def test_what_must_fit_a_code(
-    portal: Portal, change: Mapping[str, str], error: str
-) -> None:
+async def test_what_must_fit_a_code(portal: Portal, change: Mapping[str, str], error: str) -> None:
     portal.add("other", CALLBACK)
     client = portal.native()
     browser = portal.browser()
@@ -179,7 +177,9 @@ async def test_an_agent_by_itself(portal: Portal) -> None:
     for wrong in ({}, {"client_secret": ""}, {"client_secret": secret + "0"}):
         assert error_of(await portal.token(**form, **wrong)) == (401, "invalid_client")
     assert error_of(
-        await portal.token(grant_type="client_credentials", client_id=client.id, client_secret=secret)
+        await portal.token(
+            grant_type="client_credentials", client_id=client.id, client_secret=secret
+        )
     ) == (400, "invalid_request")  # RFC 8707: for which endpoint?
     portal.world.registry.suspend(BOT, act())
     refused = await portal.token(**form, client_secret=secret)
@@ -228,6 +228,7 @@ async def test_guessing_a_secret_is_slowed_down(portal: Portal) -> None:
 async def test_registration_is_closed_unless_somebody_opened_it(portal: Portal) -> None:
     said = {"redirect_uris": ["http://localhost/cb"], "client_name": "C"}
     async with portal._http() as http:
+
         async def register() -> object:
             return await http.post("/oauth/register", json=said)
 
@@ -284,9 +285,7 @@ async def test_consent_is_remembered_for_exactly_what_was_seen(portal: Portal) -
     assert await asked(prompt="consent")
     assert await asked(scope="mcp:read mcp:pay")
     assert await asked(resource=RESOURCE + f"/{GIT}")
-    grant = portal.claims(
-        (await portal.redeem_as(web, browser, there))["access_token"]
-    )["grant"]
+    grant = portal.claims((await portal.redeem_as(web, browser, there))["access_token"])["grant"]
     await browser.get("/")
     assert f'value="{grant}"' in browser.page.text  # type: ignore[union-attr]
     gone = await browser.submit("/authorizations/revoke", authorization=grant)

@@ -5,7 +5,6 @@ have sessions, clients their own credentials.
 """
 
 import asyncio
-import contextlib
 import os
 import socket
 import ssl
@@ -15,12 +14,12 @@ from typing import Final
 
 import h11
 import uvicorn
-from joserfc.jwk import ECKey
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from exeat.app.control_app import control_app
 from exeat.app.fetching import make_fetcher
+from exeat.app.issuers import oauth_key
 from exeat.app.settings import Settings
 from exeat.app.tls import Certificate
 from exeat.core.errors import Conflict, ExeatError
@@ -37,44 +36,7 @@ HEAD_MAX_BYTES: Final = 32 * 1024
 CONNECTIONS_MAX: Final = 256
 KEEP_ALIVE_S: Final = 15
 DRAIN_MAX_S: Final = 3
-KEY_FILE: Final = "oauth.key"
 BIND_TRIES: Final = 5
-
-
-def issuer_url(settings: Settings, port: int) -> str:
-    """What the embedded authorization server is called, by clients, tokens and browsers.  A name, not
-    an address: passkeys need one.  ``port``: the one that the control listener has."""
-    if settings.control_url:
-        return settings.control_url.rstrip("/")
-    scheme = "https" if settings.tls_certificate is not None else "http"
-    return f"{scheme}://localhost:{port}"
-
-
-def signing_key(home: Path) -> ECKey:
-    """Signs access tokens (ES256); made 0600 where there is none.  Gateways that share one issuer need
-    the same file.  Raises Conflict if it cannot be used."""
-    path = home / "keys" / KEY_FILE
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        made = ECKey.generate_key("P-256", private=True)
-        new = path.with_name(f"{path.name}.{os.getpid()}")
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(made.as_pem(private=True))
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):  # another gateway of this home was first
-            os.link(new, path)
-        new.unlink()
-    try:
-        key = ECKey.import_key(path.read_bytes())
-        if not key.is_private or key.curve_name != "P-256":
-            raise ValueError(path)
-    except (OSError, ValueError, TypeError):
-        raise Conflict(
-            f"{path} is not a private key for ES256 in PEM form.",
-            remedy="Restore it from a backup, or remove it: then all tokens are void.",
-        ) from None
-    return key
 
 
 def listening_sockets(settings: Settings) -> list[socket.socket]:
@@ -174,15 +136,15 @@ class _Protocol(H11Protocol):
 class Control:
     """Listens once started; ``issuer`` is known before."""
 
-    def __init__(self, home: Path, settings: Settings, state: State) -> None:
-        """Raises Conflict if the port is taken, Invalid for bad settings."""
-        self._home, self._settings, self._state = home, settings, state
-        self._sockets = listening_sockets(settings)
-        self.port = int(self._sockets[0].getsockname()[1])
-        self.issuer = issuer_url(settings, self.port)
+    def __init__(
+        self, home: Path, settings: Settings, state: State, sockets: list[socket.socket]
+    ) -> None:
+        """``sockets``: which listen on the port in the settings.  Raises Invalid for bad settings."""
+        self._settings, self._state, self._sockets = settings, state, sockets
+        self.issuer = settings.issuer
         try:
-            self.key = signing_key(home)
-            self._site = site_at(self.issuer, self.port, frozenset())
+            self._key = oauth_key(home)
+            self._site = site_at(self.issuer, settings.control_port, frozenset())
         except BaseException:
             self._close()
             raise
@@ -196,10 +158,10 @@ class Control:
             settings.host,
             gateway_port,
             settings.allowed_hosts,
-            settings.public_url,
+            settings.public_url or "",
         )
         fetching = make_fetcher(settings)
-        mint = Mint(self.issuer, self.key, os.urandom, settings.access_token_life_s)
+        mint = Mint(self.issuer, self._key, os.urandom, settings.access_token_life_s)
         return control_app(self._state, self._site, mint, resources, fetching)
 
     async def start(self, gateway_port: int, tls: Certificate | None) -> None:

@@ -54,11 +54,9 @@ def doing(desk: Desk, reason: str) -> Doing:
 
 def issuer(desk: Desk) -> str:
     """The embedded authorization server's, as the settings of this home say."""
-    from exeat.app.control import issuer_url
     from exeat.app.settings import load_settings
 
-    settings = load_settings(desk.home)
-    return issuer_url(settings, settings.control_port)
+    return load_settings(desk.home).issuer
 
 
 def database_url(home: Path) -> str | None:

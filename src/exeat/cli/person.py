@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from exeat.cli import desk as desks
 from exeat.cli.desk import NO_REASON as NONE
 from exeat.cli.desk import (
     AsOption,
@@ -13,7 +14,6 @@ from exeat.cli.desk import (
     JsonOption,
     ReasonOption,
     doing,
-    issuer,
     next_step,
     open_desk,
     say,
@@ -89,13 +89,38 @@ def depart(
 
 
 @app.command()
+def bind(
+    name: str,
+    issuer: Annotated[str, typer.Option(help="`iss` of the tokens.")],
+    subject: Annotated[str, typer.Option(help="Whom the issuer calls this person.")],
+    reason: ReasonOption = NONE,
+    home: HomeOption = None,
+    as_: AsOption = None,
+) -> None:
+    """A trusted issuer's subject is this person: agents may act for them (ID-5)."""
+    desk = open_desk(home, as_)
+    made = desk.registry.bind_person(issuer, subject, PersonId(name), desk.act(reason))
+    say(f"{name} is known to {issuer} ({made.id}).")
+
+
+@app.command()
+def unbind(
+    binding: str, reason: ReasonOption = NONE, home: HomeOption = None, as_: AsOption = None
+) -> None:
+    """The issuer's subject is nobody here any more."""
+    desk = open_desk(home, as_)
+    old = desk.registry.unbind(binding, desk.act(reason))
+    say(f"{old.to} is known to {old.issuer} by that name no more.")
+
+
+@app.command()
 def link(
     name: str, reason: ReasonOption = NONE, home: HomeOption = None, as_: AsOption = None
 ) -> None:
     """A link with which that person signs in once, within 15 minutes, and enrols a passkey."""
     desk = open_desk(home, as_)
     token = _sign_in(desk).make_link(PersonId(name), doing(desk, reason))
-    say(f"{issuer(desk)}/link/{token}")
+    say(f"{desks.issuer(desk)}/link/{token}")
     next_step(f"give it to {name} alone: whoever opens it first is {name}")
 
 
@@ -135,4 +160,4 @@ def passkeys(
 def _sign_in(desk: Desk) -> Any:
     from exeat.identity.signin.service import RelyingParty, SignIn
 
-    return SignIn(desk.state.sign_in, RelyingParty("localhost", issuer(desk)), os.urandom)
+    return SignIn(desk.state.sign_in, RelyingParty("localhost", desks.issuer(desk)), os.urandom)

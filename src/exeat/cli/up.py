@@ -33,14 +33,14 @@ def up(
 
         serve(where, settings, alone)
         return
-    from exeat.app.control import issuer_url
     from exeat.app.crew import serve_crew
     from exeat.storage.state import open_state
 
     def ready(at: int, control: int) -> None:
         _say(_snapshot(where, settings.database_url), settings, at)
         with closing(open_state(where, settings.database_url)) as state:
-            _say_control(where, state, issuer_url(settings, control))
+            chosen = settings.model_copy(update={"control_port": control})
+            _say_control(where, state, chosen.issuer)
 
     serve_crew(where, settings, ready, verbose=verbose)
 
@@ -53,9 +53,10 @@ def _snapshot(home: Path, url: str | None) -> Any:
 
 
 def _say(snapshot: Any, settings: Any, port: int) -> None:
+    from exeat.app.inventory.address import base_url
+
     host, tls = settings.host, settings.tls_certificate is not None
-    scheme = "https" if tls else "http"
-    base = f"{scheme}://{host}:{port}/mcp"
+    base = base_url(settings, port)
     active = sum(1 for agent in snapshot.agents.values() if agent.lifecycle == "active")
     policy = f"version {snapshot.policy.number}" if snapshot.policy else "none: all is denied"
     lines = [

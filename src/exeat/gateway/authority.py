@@ -6,7 +6,8 @@ from typing import Final
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.facts import Effect, Snapshot
 from exeat.core.request import AccessRequest, Caller
-from exeat.policy.preconditions import REMEDIES, effect_of, principal, within
+from exeat.policy.methods import LIST_METHODS
+from exeat.policy.preconditions import REMEDIES, effect_of, principal, within, within_servers
 
 SCOPES: Final = tuple(f"mcp:{effect.value}" for effect in Effect)
 """A token's coarse bound: one scope for each effect that a tool can have."""
@@ -15,6 +16,8 @@ _BASE: Final = f"mcp:{Effect.READ.value}"
 
 def scopes_for(request: AccessRequest) -> frozenset[str]:
     """All that this operation needs (ID-2): to be there at all, and its effect."""
+    if request.method in LIST_METHODS:
+        return frozenset({_BASE})
     return frozenset({_BASE, f"mcp:{effect_of(request.method, request.tool).value}"})
 
 
@@ -31,7 +34,10 @@ def within_token(request: AccessRequest, decision: Decision, snapshot: Snapshot)
             why = f"agent {name} of the chain is not registered any more"
         else:
             failed = principal(Caller(agent, None, ""), request.now)
-            failed = failed or within(agent, request.server, request.method, request.tool)
+            if failed is None and request.method in LIST_METHODS:
+                failed = within_servers(agent, request.server)
+            elif failed is None:
+                failed = within(agent, request.server, request.method, request.tool)
             why = failed[1] if failed is not None else ""
         if agent is None or failed is not None:
             return _denied(decision, Reason.CHAIN_NOT_AUTHORIZED, why)

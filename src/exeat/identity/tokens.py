@@ -9,11 +9,13 @@ What is cached is read at once; what must be asked of the issuer is waited for.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from joserfc.jwk import Key
+from joserfc.jwk import KeySet
 
 from exeat.identity.jwt import Unverified, choose, signed_by, take_apart
+from exeat.identity.model.issuer import TrustedIssuer
 from exeat.identity.model.token import TOKEN_MAX_CHARS, Claims, Flaw, Refused
 from exeat.identity.rules.claims import read_claims
 
@@ -24,30 +26,13 @@ SPIFFE: Final = "spiffe://"
 
 
 class Keys(Protocol):
-    """What an issuer publishes."""
+    """What an issuer publishes, and what may be used with it."""
 
     @property
-    def keys(self) -> Collection[Key]: ...
+    def keys(self) -> KeySet: ...
 
     @property
-    def algorithms(self) -> frozenset[str]: ...
-
-
-class Issuer(Protocol):
-    """What is configured of one that we trust."""
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def client_claims(self) -> Sequence[str]: ...
-    @property
-    def user_claim(self) -> str: ...
-    @property
-    def life_max_s(self) -> int: ...
-    @property
-    def scopes(self) -> Mapping[str, str] | None: ...
-    @property
-    def introspects(self) -> bool: ...
+    def algorithms(self) -> Collection[str]: ...
 
 
 class Keyring(Protocol):
@@ -57,13 +42,19 @@ class Keyring(Protocol):
 
     async def refresh(self, issuer: str, kid: str | None) -> Keys | None: ...
 
-    async def introspect(self, issuer: str, token: str) -> Mapping[str, Any] | None: ...
+    async def introspect(self, issuer: str, token: str) -> Mapping[str, Any] | None:
+        """None: not active, or not known to be."""
+        ...
+
+    def trouble(self, issuer: str) -> str:
+        """Why the last question failed; empty if it did not."""
+        ...
 
 
 class Tokens:
     """``own``: the URL of our own authorization server, or empty."""
 
-    def __init__(self, issuers: Sequence[Issuer], keyring: Keyring, own: str = "") -> None:
+    def __init__(self, issuers: Sequence[TrustedIssuer], keyring: Keyring, own: str = "") -> None:
         self._issuers = {each.url: each for each in issuers}
         self._keyring = keyring
         self.own = own
@@ -87,22 +78,21 @@ class Tokens:
         seen, issuer = found
         keys = await self._keyring.refresh(issuer.url, seen.key_id)
         if keys is None:
-            return Refused(Flaw.UNREACHABLE)
+            down = self._keyring.trouble(issuer.url)
+            return Refused(Flaw.UNREACHABLE if down else Flaw.KEY)
         return self._judge(token, seen, issuer, keys, now)
 
     def scopes(self, claims: Claims) -> frozenset[str] | None:
         """In our words; None if tokens of that issuer are not bounded by scopes of ours."""
-        named = self._issuers[claims.issuer].scopes
-        if named is None:
-            return None
-        return frozenset(named.get(scope, scope) for scope in claims.scopes)
+        issuer = self._issuers[claims.issuer]
+        return None if issuer.unscoped else issuer.scope(claims.scopes)
 
-    def _begin(self, token: str) -> tuple[Unverified, Issuer] | Refused | None:
+    def _begin(self, token: str) -> tuple[Unverified, TrustedIssuer] | Refused | None:
         """None: opaque, and somebody may know it."""
         if len(token) > TOKEN_MAX_CHARS:
             return Refused(Flaw.OVERSIZE)
         if token.count(".") != 2:
-            asked = any(issuer.introspects for issuer in self._issuers.values())
+            asked = any(issuer.introspection for issuer in self._issuers.values())
             return None if asked else Refused(Flaw.MALFORMED)
         seen = take_apart(token)
         if isinstance(seen, Refused):
@@ -115,7 +105,7 @@ class Tokens:
             return Refused(Flaw.TYPE)
         return seen, issuer
 
-    def _issuer(self, claims: Mapping[str, Any]) -> Issuer | None:
+    def _issuer(self, claims: Mapping[str, Any]) -> TrustedIssuer | None:
         """By ``iss``, compared exactly; a JWT-SVID's by its trust domain (SPIFFE JWT-SVID section 3)."""
         named, subject = claims.get("iss"), claims.get("sub")
         if isinstance(named, str) and named in self._issuers:
@@ -126,20 +116,22 @@ class Tokens:
         return None
 
     def _judge(
-        self, token: str, seen: Unverified, issuer: Issuer, keys: Keys, now: int
+        self, token: str, seen: Unverified, issuer: TrustedIssuer, keys: Keys, now: int
     ) -> Claims | Refused:
         if seen.algorithm not in keys.algorithms:
             return Refused(Flaw.ALGORITHM)
-        key = choose(seen, keys.keys)
+        key = choose(seen, keys.keys.keys)
         if key is None:
             return Refused(Flaw.KEY)
         if not signed_by(token, seen, key):
             return Refused(Flaw.SIGNATURE)
         return self._claims(seen.claims, issuer, now)
 
-    def _claims(self, claims: Mapping[str, Any], issuer: Issuer, now: int) -> Claims | Refused:
+    def _claims(
+        self, claims: Mapping[str, Any], issuer: TrustedIssuer, now: int
+    ) -> Claims | Refused:
         workload = issuer.url.startswith(SPIFFE)
-        return read_claims(
+        read = read_claims(
             claims,
             issuer.url,
             now,
@@ -148,18 +140,20 @@ class Tokens:
             user_claim=issuer.user_claim,
             own=self.own,
         )
+        if isinstance(read, Refused):
+            return read
+        return replace(read, audience=issuer.resources(read.audience))
 
     async def _introspect(self, token: str, now: int) -> Claims | Refused:
         """RFC 7662, at each issuer that has it, until one knows the token."""
-        flaw = Flaw.UNREACHABLE
+        flaw = Flaw.INACTIVE
         for issuer in self._issuers.values():
-            if not issuer.introspects:
+            if not issuer.introspection:
                 continue
             answer = await self._keyring.introspect(issuer.url, token)
             if answer is None:
-                continue
-            if answer.get("active") is not True:
-                flaw = Flaw.INACTIVE
+                if self._keyring.trouble(issuer.url):
+                    flaw = Flaw.UNREACHABLE
                 continue
             if answer.get("iss", issuer.url) != issuer.url:
                 return Refused(Flaw.ISSUER)

@@ -24,6 +24,7 @@ from exeat.storage.roots import Roots
 from exeat.storage.schema import state
 from exeat.storage.sign_in import SqlSignIn
 from exeat.storage.snapshot import EMPTY, load
+from exeat.storage.vault import SqlVault
 
 
 class State:
@@ -42,6 +43,7 @@ class State:
         self.outbox = Outbox(engine)
         self.leases = Leases(engine)
         self.roots = Roots(engine)
+        self.vault = SqlVault(engine, self.registry)
 
     def epoch(self) -> int:
         """Grows with every change of registry or policy.  One row by primary key, of the primary

@@ -42,7 +42,7 @@ def site_at(issuer: str, port: int, more_hosts: frozenset[str]) -> Site:
     """Raises Invalid for an issuer that browsers and clients would write in another way."""
     if _ADDRESS.fullmatch(issuer) is None:
         raise Invalid(
-            f"setting 'public_url': {issuer!r} is not an address like https://exeat.example:8443",
+            f"setting 'issuer_url': {issuer!r} is not an address like https://exeat.example:8443",
             remedy="write scheme, host in lower case and port, without path and slash at the end",
         )
     here = {f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]")}
