@@ -26,6 +26,7 @@ from exeat.app.lock import HomeLock, Turn
 from exeat.app.notify import notify
 from exeat.app.rooting import Rooting
 from exeat.app.settings import Settings
+from exeat.app.settling import Settling
 from exeat.app.sightings import Sightings
 from exeat.app.strangers import Strangers
 from exeat.app.tls import Certificate, certificate, warn_of_plain_http
@@ -260,7 +261,10 @@ class Gateway:
             ) from None
         port = self._port()
         if self.control is not None:
-            await self.control.start(port, self.tls)
+            alone = self._shared is None and self.settings.database_url is None
+            others_s = 0.0 if alone else self.settings.state_poll_s
+            settling = Settling(self.live, self.state, others_s)
+            await self.control.start(port, self.tls, settling)
         sys.setswitchinterval(THREADS_SWITCH_S)
         gc.collect()
         gc.freeze()
