@@ -17,15 +17,20 @@ import uvloop
 
 from exeat import __version__
 from exeat.app.accepting import Accepting
+from exeat.app.control import Control, listening_sockets
 from exeat.app.descriptors import fitted
+from exeat.app.issuers import make_tokens, oauth_key
 from exeat.app.journal import Journal
 from exeat.app.live import Live, Pace, View, load_view, running
 from exeat.app.lock import HomeLock, Turn
 from exeat.app.notify import notify
 from exeat.app.rooting import Rooting
 from exeat.app.settings import Settings
+from exeat.app.settling import Settling
 from exeat.app.sightings import Sightings
+from exeat.app.strangers import Strangers
 from exeat.app.tls import Certificate, certificate, warn_of_plain_http
+from exeat.app.vault import Opener, open_vault, without_vault_key
 from exeat.core.errors import Conflict, ExeatError, NotFound
 from exeat.core.facts import ServerSpec, ToolFacts
 from exeat.core.ids import ActionId, ServerId
@@ -72,8 +77,10 @@ class Gateway:
         tls: Certificate | None = None,
         *,
         listener: socket.socket | None = None,
+        control: Control | None = None,
     ) -> None:
-        """``listener``: a socket that listens already, and for other workers too."""
+        """``listener``: a socket that listens already, and for other workers too.  ``control``: None
+        where another worker serves it."""
         context = None
         if tls is not None:
             context = tls.context()
@@ -100,32 +107,39 @@ class Gateway:
             on_change=self._changed,
         )
         self.sightings = Sightings(state.registry, self.loop, self._tools)
+        self.vault = open_vault(home, settings, state)
+        self.secrets = Opener(self.vault, self.loop)
         self.upstreams = Upstreams(
             Surroundings(
                 loop=self.loop,
                 home=home,
-                environ=os.environ,
+                environ=without_vault_key(settings, os.environ),
                 isolate=self._isolate,
                 notice=self.journal.upstream,
                 observe=self.sightings.saw,
                 client_message=self._unbound,
+                open_secret=self.secrets.open,
             )
         )
-        self.upstreams.follow(first.snapshot.specs)
+        self.upstreams.follow(first.snapshot.specs, first.snapshot.secrets)
         self.handover = self._neighbours() if listener is not None else None
+        self.strangers = Strangers(state.registry, self.loop)
+        tokens, self.issuers = make_tokens(settings, home, time.time_ns)
         self.front = Front(
             self.loop,
-            Pipeline(self.live, self.ledger, time.time_ns),
+            Pipeline(self.live, self.ledger, time.time_ns, self.strangers.met),
             self.upstreams,
             settings.gateway(),
             _key(home / "keys" / "state.key"),
             time.time_ns,
             self.handover,
+            tokens,
         )
         self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop, self.front.admit)
         self.tls = tls
         self.entry = TlsEntry(self.edge, context) if context is not None else None
         self.server: asyncio.AbstractServer | None = None
+        self.control = control
         self._shared = listener
         self._accepting: Accepting | None = None
         self._relister: asyncio.Task[None] | None = None
@@ -191,7 +205,7 @@ class Gateway:
     # ---- changes
 
     def _changed(self, view: View) -> None:
-        self.upstreams.follow(view.snapshot.specs)
+        self.upstreams.follow(view.snapshot.specs, view.snapshot.secrets)
         self.front.clients.end_stopped()
         self.front.clients.lists_changed()
 
@@ -246,6 +260,11 @@ class Gateway:
                 remedy="choose another --port, or stop what uses it",
             ) from None
         port = self._port()
+        if self.control is not None:
+            alone = self._shared is None and self.settings.database_url is None
+            others_s = 0.0 if alone else self.settings.state_poll_s
+            settling = Settling(self.live, self.state, others_s)
+            await self.control.start(port, self.tls, settling)
         sys.setswitchinterval(THREADS_SWITCH_S)
         gc.collect()
         gc.freeze()
@@ -262,9 +281,13 @@ class Gateway:
         """New connections get the certificate as it is on disk now; the others go on."""
         if self.entry is not None and self.tls is not None:
             self.entry.context = self.tls.again(self.entry.context)
+        if self.control is not None:
+            self.control.read_certificate()
 
     async def stop(self) -> None:
         """Take nothing new, let answers end, close upstreams, close the log."""
+        if self.control is not None:
+            await self.control.stop()
         if self.server is not None:
             self.server.close()
         if self._accepting is not None:
@@ -282,7 +305,10 @@ class Gateway:
         if self._relister is not None:
             self._relister.cancel()
         await self.front.close()
+        await self.issuers.close()
+        await self.strangers.close()
         self.edge.close()
+        self.secrets.close()
         if self._hints is not None:
             await self.loop.run_in_executor(None, self._hints.close)
         reachable = self.live.fresh
@@ -316,6 +342,7 @@ def make_keys(home: Path) -> None:
     """Those that all workers share, before any of them starts."""
     _master(home / "keys" / "master.key")
     _key(home / "keys" / "state.key")
+    oauth_key(home)
 
 
 async def _run(
@@ -324,13 +351,20 @@ async def _run(
     tls: Certificate | None,
     ready: Callable[[Gateway, int], None],
     listener: socket.socket | None,
+    serves_control: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     state = await loop.run_in_executor(None, open_state, home, settings.database_url)
-    gateway = Gateway(home, settings, state, tls, listener=listener)
+    control = None
+    if serves_control:
+        sockets = listening_sockets(settings)
+        port = int(sockets[0].getsockname()[1])
+        settings = settings.model_copy(update={"control_port": port})  # it may have been 0: any
+        control = Control(home, settings, state, sockets)
+    gateway = Gateway(home, settings, state, tls, listener=listener, control=control)
     loop.add_signal_handler(signal.SIGHUP, gateway.read_certificate)
     port = await gateway.start()
     ready(gateway, port)
@@ -346,12 +380,13 @@ def serve(
     ready: Callable[[Gateway, int], None],
     *,
     listener: socket.socket | None = None,
+    serves_control: bool = True,
 ) -> None:
     """Run until SIGINT or SIGTERM; SIGHUP reads the certificate again.  ``listener``: of several
-    workers, one of which this is.  Raises ExeatError if it cannot start."""
+    workers, one of which this is; one of them serves control.  Raises ExeatError if it cannot start."""
     must_exist(home, settings)
     tls = certificate(home, settings)
     if listener is None:  # of several, the supervisor says so once
         warn_of_plain_http(settings.host, tls)
     with HomeLock(home, settings.instance):
-        uvloop.run(_run(home, fitted(settings), tls, ready, listener))
+        uvloop.run(_run(home, fitted(settings), tls, ready, listener, serves_control))

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
+from exeat.core.secret import SecretId
 
 
 class Lifecycle(StrEnum):
@@ -107,6 +108,10 @@ class Transport(StrEnum):
     STDIO = "stdio"
 
 
+SecretMark = tuple[int, int]
+"""Version of a secret and when it was set: another mark is another value."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
     """How to reach a server.  Holds names of secrets, never secrets.
@@ -116,6 +121,8 @@ class ServerSpec:
     ``env_from`` (names of the gateway's environment variables that are handed down), ``cwd``,
     ``run_as`` (user name or uid; empty = the gateway's own).  ``shared``: a person confirmed that the
     server keeps no state between callers, so one process may serve all principals (GW-12).
+    From the vault (ID-10): ``headers_secret``, header name → ``NAME`` or ``Scheme {NAME}``, and
+    ``env_secret``, variable → name of the secret.
     """
 
     id: ServerId
@@ -128,6 +135,14 @@ class ServerSpec:
     cwd: str = ""
     run_as: str = ""
     shared: bool = False
+    headers_secret: Mapping[str, str] = field(default_factory=dict)
+    env_secret: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of all that it takes from the vault."""
+        headers = (secret_of(template)[1] for template in self.headers_secret.values())
+        return tuple(sorted({*headers, *self.env_secret.values()}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +213,22 @@ class Snapshot:
     credentials: Mapping[bytes, CredentialFacts]
     """SHA-256 (32 bytes) of the key → credential."""
     policy: PolicyVersionFacts | None
+    clients: Mapping[tuple[str, str, str], AgentId] = field(default_factory=dict)
+    """(issuer, client id, user or "") → agent (ID-5)."""
+    subjects: Mapping[tuple[str, str], PersonId] = field(default_factory=dict)
+    """(issuer, subject) → person."""
+    endings: Mapping[str, int] = field(default_factory=dict)
+    """Grants and token ids that were ended → nanoseconds after which none of them lives anyway."""
+    proofs: Mapping[AgentId, str] = field(default_factory=dict)
+    """Agents that must prove possession of a key: ``dpop``, ``mtls`` or ``any`` (ID-4)."""
+    secrets: Mapping[SecretId, SecretMark] = field(default_factory=dict)
+    """Which value of each secret that servers may name is in force; never a value."""
+
+
+def secret_of(template: str) -> tuple[str, str]:
+    """``Bearer {github}`` → ("Bearer ", "github"); ``github`` → ("", "github")."""
+    before, brace, rest = template.partition("{")
+    return (before, rest.removesuffix("}")) if brace else ("", template)
 
 
 def tool_action(server: str, tool: str) -> ActionId:

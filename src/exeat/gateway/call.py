@@ -204,9 +204,7 @@ class Call:
                 answers.unknown(request.id, request.method, self.route.shown), error_code=code
             )
         else:
-            self.answer.final(
-                answers.denial(request.id, request.method, enforced, self.access.tool)
-            )
+            self._front.deny(self.answer, request, enforced, self.access.tool)
 
     def _end(self) -> None:
         self._handle = None

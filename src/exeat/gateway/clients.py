@@ -48,11 +48,14 @@ from exeat.gateway.wire import (
     notification_message,
     result_message,
 )
+from exeat.policy.preconditions import principal
 
 if TYPE_CHECKING:
     from exeat.gateway.front import Front
 
 _AGGREGATE: Final[dict[str, Any]] = {"tools": {}, "prompts": {}, "resources": {}, "completions": {}}
+NO_SERVER: Final = ServerId("all")
+"""Stands for the servers of an agent that has none: a place to deny it at."""
 _RELISTEN_S: Final = 1.0
 
 
@@ -82,8 +85,10 @@ class Clients:
     ) -> tuple[AccessRequest, Decision] | None:
         """No process is started and no session opened for an agent that can do nothing."""
         router = self.front.router
-        found = router.servers(caller)[:1] if server is None else [router.named(server)]
         now = self.front.clock()
+        found = router.servers(caller)[:1] if server is None else [router.named(server)]
+        if not found and principal(caller, now) is not None:
+            found = [router.named(NO_SERVER)]
         for facts, _ in found:
             access = AccessRequest(
                 caller, "tools/list", ActionId("tools/list"), facts, "", None, "", {}, now

@@ -66,7 +66,7 @@ class Lists:
             return
         enforced = await self._enforce(request, route)
         if not enforced.permitted:
-            answer.final(self._denied(request, enforced))
+            self._deny(answer, request, enforced)
             return
         try:
             look = route.upstream.looking()
@@ -115,10 +115,11 @@ class Lists:
         front.pipeline.submit(access, route.run, "", then)
         return await waiting
 
-    def _denied(self, request: Request, enforced: Enforced) -> bytes:
+    def _deny(self, answer: ClientAnswer, request: Request, enforced: Enforced) -> None:
         if enforced.receipt is None:
-            return answers.unrecorded(request.id, enforced.failure)
-        return answers.denial(request.id, request.method, enforced)
+            answer.final(answers.unrecorded(request.id, enforced.failure))
+        else:
+            self._front.deny(answer, request, enforced)
 
     async def _fetch(self, request: Request, route: Route) -> dict[str, Any]:
         """One page as the client asked for it.  Raises UpstreamFailed."""
@@ -210,7 +211,7 @@ class Lists:
                 done.append(enforced)
                 items.extend(listed)
         if denied is not None and not done:
-            answer.final(self._denied(request, denied))
+            self._deny(answer, request, denied)
             return
         result: dict[str, Any] = {key: items}
         if missing:

@@ -236,7 +236,7 @@ class Router:
             if session is None:
                 return await upstream.link(route.principal, offers)
             opened = await upstream.open_session(
-                session.capabilities, session.client, session.version
+                route.principal, session.capabilities, session.client, session.version
             )
             link = (
                 opened.link if opened is not None else await upstream.link(route.principal, offers)
