@@ -100,8 +100,8 @@ def _move(seen: Seen, known: _Known, around: Around) -> Move:
     spec = replace(found.spec, id=server)
     check_spec(spec)
     _check_text(spec)
-    dropped = [f"its own sign-in ({', '.join(seen.entry.sign_in)}) is not carried over"]
-    notes = (dropped if seen.entry.sign_in else []) + [
+    told = [f"its own sign-in ({', '.join(seen.entry.sign_in)}) is not carried over"]
+    told = (told if seen.entry.sign_in else []) + [
         f"{variable.name} goes to another server, too: both get one value"
         for variable in found.variables
         if variable.name in known.variables
@@ -111,7 +111,7 @@ def _move(seen: Seen, known: _Known, around: Around) -> Move:
         known.variables.setdefault(variable.name, variable.holds)
     for each in found.secrets:
         known.secrets[server, each.name] = each.value
-    return Move(seen, server, spec, found.variables, found.secrets, new=True, notes=tuple(notes))
+    return Move(seen, server, spec, found.variables, found.secrets, new=True, notes=tuple(told))
 
 
 def _same(one: ServerSpec, other: ServerSpec) -> bool:
