@@ -16,15 +16,17 @@ from exeat.app.inventory.connect import (
     place_of,
 )
 from exeat.app.inventory.look import this_machine
-from exeat.app.inventory.records import ID_RANDOM_BYTES, carried_out, undo
+from exeat.app.inventory.records import ID_RANDOM_BYTES, carried_out, undo, undo_entries
 from exeat.cli.clients import (
     DryRunOption,
+    EntriesOption,
     GatewayOption,
     YesOption,
     confirm,
     gateway_of,
     short,
     show_difference,
+    show_restored,
 )
 from exeat.cli.desk import (
     HomeOption,
@@ -65,6 +67,7 @@ def connect(  # noqa: PLR0913 - one per option
             help="Let clients register themselves for so long, so that this one can sign in; 0: not.",
         ),
     ] = REGISTER_MIN,
+    entries: EntriesOption = False,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     gateway: GatewayOption = None,
@@ -74,8 +77,8 @@ def connect(  # noqa: PLR0913 - one per option
     chosen = client_named(client)
     where = home_path(home)
     if undo_last:
-        for path in undo(where, None, "connect", chosen.id).restored:
-            say(printable(f"Put back, byte for byte: {short(path)}"))
+        back = undo_entries if entries else undo
+        show_restored(back(where, None, "connect", chosen.id))
         return
     made, kind = _connection(chosen, scope, server, name, key_file, gateway, home)
     if made.change is None:
