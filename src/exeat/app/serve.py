@@ -22,6 +22,7 @@ from exeat.app.journal import Journal
 from exeat.app.live import Live, Pace, View, load_view, running
 from exeat.app.lock import HomeLock, Turn
 from exeat.app.notify import notify
+from exeat.app.permits import permit_signer
 from exeat.app.rooting import Rooting
 from exeat.app.settings import Settings
 from exeat.app.sightings import Sightings
@@ -39,6 +40,7 @@ from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
 from exeat.gateway.handover import Handover
 from exeat.gateway.isolation import Isolation, choose_isolation, landlock_abi, proven
+from exeat.gateway.permits import Permits
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.tls import TlsEntry
 from exeat.gateway.upstreams import Surroundings, Upstreams
@@ -125,6 +127,13 @@ class Gateway:
             _key(home / "keys" / "state.key"),
             time.time_ns,
             self.handover,
+        )
+        self.front.permits = Permits(
+            permit_signer(home),
+            self._signer.verifier.name,
+            settings.permit_life_s,
+            time.time_ns,
+            os.urandom,
         )
         self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop, self.front.admit)
         self.tls = tls
@@ -321,6 +330,7 @@ def make_keys(home: Path) -> None:
     """Those that all workers share, before any of them starts."""
     _master(home / "keys" / "master.key")
     _key(home / "keys" / "state.key")
+    permit_signer(home)
 
 
 async def _run(

@@ -24,6 +24,7 @@ NOUNS: Final = {
     "tool": ("exeat.cli.tool", "app", "Tools: review, pin, profile."),
     "key": ("exeat.cli.key", "app", "Bearer keys of agents."),
     "secret": ("exeat.cli.secret", "app", "Secrets of servers, sealed in the vault."),
+    "permit": ("exeat.cli.permit", "app", "Keys for servers that demand signed permits."),
     "policy": ("exeat.cli.policy", "app", "Policies: lint, test, apply, explain."),
     "answer": ("exeat.cli.answer", "answer", "The three answers about an agent."),
     "evidence": ("exeat.cli.evidence", "app", "The record: audit, verify, export."),
