@@ -25,6 +25,7 @@ REQUIREMENTS = {
     "REG-9": "Activation needs the owner's acceptance of a scope digest; every entry names it.",
     "REG-10": "`exeat answer AGENT` gives the three answers.",
     "ID-10": "Secrets rest under envelope encryption bound to their place; rotation re-wraps; nothing secret leaks.",
+    "ID-11": "A server that demands permits carries out no tools/call without one, and each one once.",
     "APP-10": "Just before a call leaves, the state was confirmed by a poll begun under its limit ago.",
     "POL-1": "Default deny.",
     "POL-2": "A verdict is a pure function of bundle, entities and request.",
