@@ -390,12 +390,14 @@ class World:
     settings: GatewaySettings = field(default_factory=GatewaySettings)
     extra_methods: frozenset[str] = frozenset()
     now: int = NOW
+    permit: str = ""
+    """The audience of the permits that the upstream demands (ID-11)."""
 
     async def __aenter__(self) -> "World":
         loop = asyncio.get_running_loop()
         self.upstream = Upstream(self.tools, legacy=self.legacy)
         url = f"http://127.0.0.1:{await self.upstream.start()}/mcp"
-        self.spec = ServerSpec(UP, Transport.HTTP, url=url)
+        self.spec = ServerSpec(UP, Transport.HTTP, url=url, permit=self.permit)
         self.ledger = MemoryLedger()
         self.state = State(None)
         self.state.view = self.view()
