@@ -24,6 +24,7 @@ from exeat.app.journal import Journal
 from exeat.app.live import Live, Pace, View, load_view, running
 from exeat.app.lock import HomeLock, Turn
 from exeat.app.notify import notify
+from exeat.app.permits import permit_signer
 from exeat.app.rooting import Rooting
 from exeat.app.settings import Settings
 from exeat.app.settling import Settling
@@ -43,6 +44,7 @@ from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
 from exeat.gateway.handover import Handover
 from exeat.gateway.isolation import Isolation, choose_isolation, landlock_abi, proven
+from exeat.gateway.permits import Permits
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.tls import TlsEntry
 from exeat.gateway.upstreams import Surroundings, Upstreams
@@ -134,6 +136,13 @@ class Gateway:
             time.time_ns,
             self.handover,
             tokens,
+        )
+        self.front.permits = Permits(
+            permit_signer(home),
+            self._signer.verifier.name,
+            settings.permit_life_s,
+            time.time_ns,
+            os.urandom,
         )
         self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop, self.front.admit)
         self.tls = tls
@@ -343,6 +352,7 @@ def make_keys(home: Path) -> None:
     _master(home / "keys" / "master.key")
     _key(home / "keys" / "state.key")
     oauth_key(home)
+    permit_signer(home)
 
 
 async def _run(

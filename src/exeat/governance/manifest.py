@@ -179,6 +179,7 @@ def _server(name: str, fields: Fields) -> DeclaredServer:
         shared=fields.flag("shared", absent=False),
         headers_secret=fields.pairs("headers_secret"),
         env_secret=fields.pairs("env_secret"),
+        permit=fields.text("permit"),
     )
     check_spec(spec)
     return DeclaredServer(
