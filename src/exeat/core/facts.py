@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
+from exeat.core.upstream_auth import NO_AUTH, UpstreamAuth
 
 
 class Lifecycle(StrEnum):
@@ -128,6 +129,8 @@ class ServerSpec:
     cwd: str = ""
     run_as: str = ""
     shared: bool = False
+    auth: UpstreamAuth = NO_AUTH
+    """How the gateway shows an HTTP server who asks (ID-9)."""
 
 
 @dataclass(frozen=True, slots=True)
