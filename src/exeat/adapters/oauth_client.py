@@ -119,7 +119,9 @@ class OAuthClient:
     ) -> Token:
         """One token request (RFC 6749 section 3.2).  Raises TokenRefused, CredentialFailed."""
         if client.issuer != server.issuer:  # never show one server's credential to another
-            raise CredentialFailed(f"the client {client.client_id!r} is not known to {server.issuer}")
+            raise CredentialFailed(
+                f"the client {client.client_id!r} is not known to {server.issuer}"
+            )
         answer = await self.ask_token(server.token_endpoint, client, form)
         kind, access = text(answer, "token_type"), text(answer, "access_token")
         if kind.lower() != "bearer" or not _sendable(access):
@@ -137,11 +139,11 @@ class OAuthClient:
         self, endpoint: str, client: Client, form: Mapping[str, str]
     ) -> Mapping[str, Any]:
         """The answer of a token endpoint as it is.  Raises TokenRefused, CredentialFailed."""
-        shown = show(client, now_s=self._clock() // 1_000_000_000, token_id=secrets.token_urlsafe(16))
-        sent = {**form, **shown.form}
-        fetched = await self._ask(
-            lambda: self._fetcher.post(endpoint, sent, headers=shown.headers)
+        shown = show(
+            client, now_s=self._clock() // 1_000_000_000, token_id=secrets.token_urlsafe(16)
         )
+        sent = {**form, **shown.form}
+        fetched = await self._ask(lambda: self._fetcher.post(endpoint, sent, headers=shown.headers))
         if fetched.status not in (200, 201):
             raise _refusal(fetched, f"{client.issuer} gave no token")
         return _document(fetched)
@@ -172,7 +174,12 @@ def _refusal(fetched: Fetched, what: str) -> TokenRefused:
 
 
 def _sendable(access: str) -> bool:
-    return 0 < len(access) <= 16_384 and access.isascii() and access.isprintable() and " " not in access
+    return (
+        0 < len(access) <= 16_384
+        and access.isascii()
+        and access.isprintable()
+        and " " not in access
+    )
 
 
 def _is_number(value: object) -> bool:

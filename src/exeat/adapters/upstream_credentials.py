@@ -41,6 +41,7 @@ RENEW_BEFORE_S: Final = 30
 STEP_UPS_MAX: Final = 3
 """Times that more scope is asked for within STEP_UPS_S, for one server and principal."""
 STEP_UPS_S: Final = 600
+LOOK_EVERY_S: Final = 1.0
 HELD_MAX: Final = 10_000
 _S: Final = 1_000_000_000
 
@@ -178,14 +179,17 @@ class UpstreamCredentials:
             return (await self._after(spec, key, held, refused)).credential
 
     async def consented(self, key: "Key", seconds: float) -> bool:
+        """The callback may come to another worker: then the token is found in the store."""
         arrived = self._arrived.setdefault(key, asyncio.Event())
-        try:
-            async with asyncio.timeout(seconds):
-                await arrived.wait()
-        except TimeoutError:
-            self._held.pop(key, None)  # another worker may have heard it: look into the store
-            return False
-        return True
+        for _ in range(max(1, int(seconds / LOOK_EVERY_S))):
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await arrived.wait()
+                    return True
+            except TimeoutError:
+                if (await self._load(key)).access:
+                    return True
+        return False
 
     # ---- keeping
 
@@ -307,7 +311,8 @@ class UpstreamCredentials:
                 f"server {server} gives access to people, and agent {agent} acts for nobody",
                 remedy="use a credential that names the person for whom the agent acts",
             )
-        self._arrived[key] = asyncio.Event()
+        if key not in self._arrived or self._arrived[key].is_set():
+            self._arrived[key] = asyncio.Event()
         link = self.links.seal(Wish(server, key.whose, asked, challenge.resource_metadata))
         return ConsentNeeded(server, f"{self._page}/consent/{link}", link[-24:])
 

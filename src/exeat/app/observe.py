@@ -11,10 +11,13 @@ from exeat.core.errors import UpstreamFailed
 from exeat.core.facts import ServerSpec
 from exeat.core.ids import ServerId
 from exeat.gateway.isolation import choose_isolation, landlock_abi
+from exeat.gateway.server_secrets import OpenSecret, no_vault
 from exeat.gateway.upstreams import Surroundings, UpstreamServer
 
 
-async def fetch_definitions(spec: ServerSpec, home: Path | None = None) -> list[dict[str, Any]]:
+async def fetch_definitions(
+    spec: ServerSpec, home: Path | None = None, open_secret: OpenSecret = no_vault
+) -> list[dict[str, Any]]:
     """The server's tools as it lists them now.  Raises UpstreamFailed."""
     kept = home_path(home)
     seen: list[dict[str, Any]] = []
@@ -32,6 +35,7 @@ async def fetch_definitions(spec: ServerSpec, home: Path | None = None) -> list[
         notice=lambda kind, server, details: None,
         observe=observe,
         client_message=lambda server, principal, message: None,
+        open_secret=open_secret,
     )
     server = UpstreamServer(spec, around)
     try:

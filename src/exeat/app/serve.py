@@ -18,6 +18,7 @@ import uvloop
 from exeat import __version__
 from exeat.app.accepting import Accepting
 from exeat.app.descriptors import fitted
+from exeat.app.issuers import make_tokens, oauth_key
 from exeat.app.journal import Journal
 from exeat.app.live import Live, Pace, View, load_view, running
 from exeat.app.lock import HomeLock, Turn
@@ -25,7 +26,9 @@ from exeat.app.notify import notify
 from exeat.app.rooting import Rooting
 from exeat.app.settings import Settings
 from exeat.app.sightings import Sightings
+from exeat.app.strangers import Strangers
 from exeat.app.tls import Certificate, certificate, warn_of_plain_http
+from exeat.app.vault import Opener, open_vault, without_vault_key
 from exeat.core.errors import Conflict, ExeatError, NotFound
 from exeat.core.facts import ServerSpec, ToolFacts
 from exeat.core.ids import ActionId, ServerId
@@ -100,27 +103,33 @@ class Gateway:
             on_change=self._changed,
         )
         self.sightings = Sightings(state.registry, self.loop, self._tools)
+        self.vault = open_vault(home, settings, state)
+        self.secrets = Opener(self.vault, self.loop)
         self.upstreams = Upstreams(
             Surroundings(
                 loop=self.loop,
                 home=home,
-                environ=os.environ,
+                environ=without_vault_key(settings, os.environ),
                 isolate=self._isolate,
                 notice=self.journal.upstream,
                 observe=self.sightings.saw,
                 client_message=self._unbound,
+                open_secret=self.secrets.open,
             )
         )
-        self.upstreams.follow(first.snapshot.specs)
+        self.upstreams.follow(first.snapshot.specs, first.snapshot.secrets)
         self.handover = self._neighbours() if listener is not None else None
+        self.strangers = Strangers(state.registry, self.loop)
+        tokens, self.issuers = make_tokens(settings, home, time.time_ns)
         self.front = Front(
             self.loop,
-            Pipeline(self.live, self.ledger, time.time_ns),
+            Pipeline(self.live, self.ledger, time.time_ns, self.strangers.met),
             self.upstreams,
             settings.gateway(),
             _key(home / "keys" / "state.key"),
             time.time_ns,
             self.handover,
+            tokens,
         )
         self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop, self.front.admit)
         self.tls = tls
@@ -191,7 +200,7 @@ class Gateway:
     # ---- changes
 
     def _changed(self, view: View) -> None:
-        self.upstreams.follow(view.snapshot.specs)
+        self.upstreams.follow(view.snapshot.specs, view.snapshot.secrets)
         self.front.clients.end_stopped()
         self.front.clients.lists_changed()
 
@@ -282,7 +291,10 @@ class Gateway:
         if self._relister is not None:
             self._relister.cancel()
         await self.front.close()
+        await self.issuers.close()
+        await self.strangers.close()
         self.edge.close()
+        self.secrets.close()
         if self._hints is not None:
             await self.loop.run_in_executor(None, self._hints.close)
         reachable = self.live.fresh
@@ -316,6 +328,7 @@ def make_keys(home: Path) -> None:
     """Those that all workers share, before any of them starts."""
     _master(home / "keys" / "master.key")
     _key(home / "keys" / "state.key")
+    oauth_key(home)
 
 
 async def _run(

@@ -9,9 +9,12 @@ import msgspec
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from exeat.app.issuer_settings import IssuerSettings
 from exeat.core import limits
 from exeat.core.errors import Invalid
 from exeat.gateway.settings import GatewaySettings
+
+_PUBLIC = r"^https?://[A-Za-z0-9.\[\]:-]+$"
 
 
 class Settings(BaseSettings):
@@ -21,6 +24,10 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8717, ge=0, le=65535)
+    control_port: int = Field(default=8718, ge=0, le=65535)
+    public_url: str | None = Field(default=None, pattern=_PUBLIC)
+    issuer_url: str | None = Field(default=None, pattern=_PUBLIC)
+    issuers: tuple[IssuerSettings, ...] = ()
     instance: str = Field(default="gw1", pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
     workers: int = Field(default=1, ge=1, le=64)
     database_url: str | None = None
@@ -41,6 +48,8 @@ class Settings(BaseSettings):
     state_age_max_s: float | None = Field(default=None, gt=0)
     heartbeat_s: float = Field(default=10.0, gt=0)
     root_every_s: float = Field(default=60.0, gt=0)
+    vault_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    vault_key_command: tuple[str, ...] = ()
 
     @property
     def staleness_max_s(self) -> float:
@@ -57,8 +66,21 @@ class Settings(BaseSettings):
             return (self.instance,)
         return tuple(f"{self.instance}-{number}" for number in range(1, self.workers + 1))
 
+    @property
+    def issuer(self) -> str:
+        """The URL of our own authorization server, which is the control listener's (ID-7)."""
+        if self.issuer_url is not None:
+            return self.issuer_url
+        scheme = "https" if self.tls_certificate is not None else "http"
+        host = "localhost" if self.host in ("127.0.0.1", "::1", "0.0.0.0", "::") else self.host  # noqa: S104
+        return f"{scheme}://{host}:{self.control_port}"
+
     def gateway(self) -> GatewaySettings:
         return GatewaySettings(
+            public_url=self.public_url or "",
+            tls=self.tls_certificate is not None,
+            authorization_servers=(self.issuer, *(each.url for each in self.issuers)),
+            client_certificates=self.tls_client_ca is not None,
             allowed_hosts=self.allowed_hosts,
             allowed_origins=self.allowed_origins,
             head_time_max_s=self.head_time_max_s,

@@ -82,3 +82,28 @@ def depart(
         say(f"agent {agent.id} named {person.id} as owner or deputy")
     if agents:
         next_step("exeat agent change AGENT --owner … --deputy …")
+
+
+@app.command()
+def bind(
+    name: str,
+    issuer: Annotated[str, typer.Option(help="`iss` of the tokens.")],
+    subject: Annotated[str, typer.Option(help="Whom the issuer calls this person.")],
+    reason: ReasonOption = NONE,
+    home: HomeOption = None,
+    as_: AsOption = None,
+) -> None:
+    """A trusted issuer's subject is this person: agents may act for them (ID-5)."""
+    desk = open_desk(home, as_)
+    made = desk.registry.bind_person(issuer, subject, PersonId(name), desk.act(reason))
+    say(f"{name} is known to {issuer} ({made.id}).")
+
+
+@app.command()
+def unbind(
+    binding: str, reason: ReasonOption = NONE, home: HomeOption = None, as_: AsOption = None
+) -> None:
+    """The issuer's subject is nobody here any more."""
+    desk = open_desk(home, as_)
+    old = desk.registry.unbind(binding, desk.act(reason))
+    say(f"{old.to} is known to {old.issuer} by that name no more.")

@@ -1,7 +1,7 @@
 """``exeat server``: the MCP servers behind the gateway."""
 
 import asyncio
-from typing import Annotated
+from typing import Any
 
 import typer
 
@@ -19,82 +19,16 @@ from exeat.cli.desk import (
     show_json,
     table,
 )
-from exeat.core.errors import Invalid
-from exeat.core.facts import ServerSpec, Transport
-from exeat.core.ids import PersonId, ServerId
+from exeat.cli.server_register import add, change
+from exeat.core.ids import ServerId
 
 app = typer.Typer(
     help="MCP servers behind the gateway, HTTP and stdio.",
     no_args_is_help=True,
     add_completion=False,
 )
-
-
-def _pairs(given: list[str] | None, what: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for each in given or ():
-        name, equals, value = each.partition("=")
-        if not equals or not name:
-            raise Invalid(f"{each!r} is not {what}.", remedy="Write NAME=VALUE.")
-        found[name] = value
-    return found
-
-
-@app.command()
-def add(  # noqa: PLR0913 - one per option
-    name: str,
-    command: Annotated[
-        list[str] | None, typer.Argument(help="After `--`: the command of a stdio server.")
-    ] = None,
-    url: Annotated[str | None, typer.Option(help="The address of an HTTP server.")] = None,
-    owner: Annotated[str | None, typer.Option(help="Who answers for it (you).")] = None,
-    trust: Annotated[int, typer.Option(help="0 (unknown) to 100; policy may read it.")] = 0,
-    env: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE for a stdio server; no secrets.")
-    ] = None,
-    env_from: Annotated[
-        list[str] | None, typer.Option(help="Hand down this variable of the gateway.")
-    ] = None,
-    header_from: Annotated[
-        list[str] | None,
-        typer.Option(help="HEADER=VARIABLE: a header's value from the gateway's environment."),
-    ] = None,
-    cwd: Annotated[str, typer.Option(help="Working directory of a stdio server.")] = "",
-    run_as: Annotated[str, typer.Option(help="User of a stdio server (gateway as root).")] = "",
-    shared: Annotated[
-        bool, typer.Option("--shared", help="It keeps no state: one process serves all.")
-    ] = False,
-    allow_method: Annotated[
-        list[str] | None,
-        typer.Option(help="A method beyond MCP's own that may pass if policy permits."),
-    ] = None,
-    reason: ReasonOption = NONE,
-    home: HomeOption = None,
-    as_: AsOption = None,
-) -> None:
-    """Register a server: `exeat server add time -- mcp-server-time`, or with --url."""
-    desk = open_desk(home, as_)
-    if bool(command) == bool(url):
-        raise Invalid(
-            "A server has either a command or a --url.", remedy="exeat server add NAME -- COMMAND…"
-        )
-    spec = ServerSpec(
-        ServerId(name),
-        Transport.HTTP if url else Transport.STDIO,
-        url=url or "",
-        headers_from=_pairs(header_from, "a header and a variable"),
-        command=tuple(command or ()),
-        env=_pairs(env, "a name and a value"),
-        env_from=tuple(env_from or ()),
-        cwd=cwd,
-        run_as=run_as,
-        shared=shared,
-    )
-    server = desk.registry.add_server(
-        spec, PersonId(owner or desk.actor), trust, allow_method or [], desk.act(reason)
-    )
-    say(f"Server {server.id} is registered; none of its tools is pinned yet.")
-    next_step(f"exeat server observe {server.id}")
+app.command()(add)
+app.command()(change)
 
 
 @app.command("list")
@@ -141,10 +75,21 @@ def observe(name: str, home: HomeOption = None, as_: AsOption = None) -> None:
 
 def observed(desk: Desk, server: ServerId) -> None:
     from exeat.app.observe import fetch_definitions
+    from exeat.app.settings import load_settings
+    from exeat.app.vault import Opener, open_vault
 
     with desk.state.registry.read() as read:
         spec = read.server(server).spec
-    definitions = asyncio.run(fetch_definitions(spec, desk.home))
+    vault = open_vault(desk.home, load_settings(desk.home), desk.state)
+
+    async def look() -> list[dict[str, Any]]:
+        secrets = Opener(vault, asyncio.get_running_loop())
+        try:
+            return await fetch_definitions(spec, desk.home, secrets.open)
+        finally:
+            secrets.close()
+
+    definitions = asyncio.run(look())
     findings = desk.registry.observe_definitions(
         server, definitions, desk.act("exeat server observe")
     )

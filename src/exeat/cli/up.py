@@ -45,9 +45,10 @@ def _snapshot(home: Path, url: str | None) -> Any:
 
 
 def _say(snapshot: Any, settings: Any, port: int) -> None:
+    from exeat.app.inventory.address import base_url
+
     host, tls = settings.host, settings.tls_certificate is not None
-    scheme = "https" if tls else "http"
-    base = f"{scheme}://{host}:{port}/mcp"
+    base = base_url(settings, port)
     active = sum(1 for agent in snapshot.agents.values() if agent.lifecycle == "active")
     policy = f"version {snapshot.policy.number}" if snapshot.policy else "none: all is denied"
     lines = [

@@ -57,3 +57,9 @@ class StateUnavailable(ExeatError):
     """The state of registry and policy cannot be read, or is too old to decide on."""
 
     code, http_status, rpc_code = "state_unavailable", 503, -31504
+
+
+class VaultFailed(ExeatError):
+    """A secret cannot be opened: its key is not there, or its row was altered (ID-10)."""
+
+    code, http_status, rpc_code = "vault_failed", 503, -31506

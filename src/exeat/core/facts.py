@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
+from exeat.core.secret import SecretId
 from exeat.core.upstream_auth import NO_AUTH, UpstreamAuth
 
 
@@ -108,6 +109,10 @@ class Transport(StrEnum):
     STDIO = "stdio"
 
 
+SecretMark = tuple[int, int]
+"""Version of a secret and when it was set: another mark is another value."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
     """How to reach a server.  Holds names of secrets, never secrets.
@@ -117,6 +122,8 @@ class ServerSpec:
     ``env_from`` (names of the gateway's environment variables that are handed down), ``cwd``,
     ``run_as`` (user name or uid; empty = the gateway's own).  ``shared``: a person confirmed that the
     server keeps no state between callers, so one process may serve all principals (GW-12).
+    From the vault (ID-10): ``headers_secret``, header name → ``NAME`` or ``Scheme {NAME}``, and
+    ``env_secret``, variable → name of the secret.
     """
 
     id: ServerId
@@ -129,8 +136,16 @@ class ServerSpec:
     cwd: str = ""
     run_as: str = ""
     shared: bool = False
+    headers_secret: Mapping[str, str] = field(default_factory=dict)
+    env_secret: Mapping[str, str] = field(default_factory=dict)
     auth: UpstreamAuth = NO_AUTH
     """How the gateway shows an HTTP server who asks (ID-9)."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of all that it takes from the vault."""
+        headers = (secret_of(template)[1] for template in self.headers_secret.values())
+        return tuple(sorted({*headers, *self.env_secret.values()}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +222,14 @@ class Snapshot:
     """(issuer, subject) → person."""
     endings: Mapping[str, int] = field(default_factory=dict)
     """Grants and token ids that were ended → nanoseconds after which none of them lives anyway."""
+    secrets: Mapping[SecretId, SecretMark] = field(default_factory=dict)
+    """Which value of each secret that servers may name is in force; never a value."""
+
+
+def secret_of(template: str) -> tuple[str, str]:
+    """``Bearer {github}`` → ("Bearer ", "github"); ``github`` → ("", "github")."""
+    before, brace, rest = template.partition("{")
+    return (before, rest.removesuffix("}")) if brace else ("", template)
 
 
 def tool_action(server: str, tool: str) -> ActionId:

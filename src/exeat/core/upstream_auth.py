@@ -14,7 +14,7 @@ class AuthMode(StrEnum):
     """The gateway's own access, for all principals (RFC 6749 section 4.4)."""
     AUTHORIZATION_CODE = "authorization-code"
     """Each agent × user has access that the user consented to (OAuth 2.1, MCP authorization)."""
-    TOKEN_EXCHANGE = "token-exchange"
+    TOKEN_EXCHANGE = "token-exchange"  # noqa: S105 - no secret
     """A token for the upstream, in exchange for one that the gateway holds (RFC 8693)."""
     ID_JAG = "id-jag"
     """The same through an identity provider's assertion (draft-ietf-oauth-identity-assertion)."""

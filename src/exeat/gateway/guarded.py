@@ -263,5 +263,3 @@ class GuardedLegacyLink(LegacyHttpLink):
 
 
 GuardedLink = GuardedModernLink | GuardedLegacyLink
-
-

@@ -26,15 +26,20 @@ LAST_BYTES_MAX_S: Final = 1.0
 """How long pipes may stay open after the child's end (a grandchild elsewhere may hold them)."""
 STOP_GRACE_S: Final = 3.0
 INHERITED_NAMES: Final = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "SYSTEMROOT"})
+NO_SECRETS: Final[Mapping[str, str]] = {}
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 _log = structlog.get_logger("exeat.gateway.process")
 
 
 def child_environ(
-    spec: ServerSpec, environ: Mapping[str, str], isolation: Isolation
+    spec: ServerSpec,
+    environ: Mapping[str, str],
+    isolation: Isolation,
+    secrets: Mapping[str, str] = NO_SECRETS,
 ) -> dict[str, str]:
-    """GW-12: the listed names and nothing else.  Raises UpstreamFailed if one is not set."""
+    """GW-12: the listed names and nothing else.  ``secrets``: variables from the vault (ID-10).
+    Raises UpstreamFailed if one is not set."""
     chosen = {
         name: value
         for name, value in environ.items()
@@ -51,6 +56,7 @@ def child_environ(
                 remedy=f"set {name} in the gateway's environment and restart it",
             )
         chosen[name] = environ[name]
+    chosen.update(secrets)
     return chosen
 
 
@@ -95,16 +101,20 @@ class StdioProcess(asyncio.SubprocessProtocol):
         environ: Mapping[str, str],
         on_line: Callable[[bytes], None],
         on_exit: Callable[[str], None],
+        secrets: Mapping[str, str] = NO_SECRETS,
     ) -> None:
         self.spec = spec
         self.isolation = isolation
         self.lines = 0
         self.garbage_lines = 0
         self._environ = environ
+        self._secrets = secrets
         self._on_line = on_line
         self._on_exit = on_exit
         self._splitter = LineSplitter(self.line_max_bytes)
-        self._stderr = StderrRing(tuple(environ.get(name, "") for name in spec.env_from))
+        self._stderr = StderrRing(
+            (*(environ.get(name, "") for name in spec.env_from), *secrets.values())
+        )
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._reason = ""
@@ -113,7 +123,7 @@ class StdioProcess(asyncio.SubprocessProtocol):
 
     async def start(self) -> None:
         """Start the child.  Raises UpstreamFailed, with the remedy, if it cannot be started."""
-        env = child_environ(self.spec, self._environ, self.isolation)
+        env = child_environ(self.spec, self._environ, self.isolation, self._secrets)
         argv = self.isolation.argv(resolve_command(self.spec, env))
         loop = asyncio.get_running_loop()
         try:

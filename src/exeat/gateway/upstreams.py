@@ -18,14 +18,25 @@ from weakref import WeakKeyDictionary
 from exeat.core.errors import UpstreamFailed
 from exeat.core.facts import ServerSpec, Transport
 from exeat.core.ids import ServerId
+from exeat.gateway.guarded import NoCredentials
 from exeat.gateway.handshake import Opened, discover, fetch_all, greet, initialize
+from exeat.gateway.http_links import HttpLinks, renewed
 from exeat.gateway.isolation import Isolation
 from exeat.gateway.link import Link
 from exeat.gateway.link_http import LegacyHttpLink, ModernHttpLink
 from exeat.gateway.link_stdio import StdioLink
 from exeat.gateway.origin import Origin
+from exeat.gateway.ports import CredentialSource
 from exeat.gateway.process import StdioProcess
 from exeat.gateway.restarts import RestartPolicy
+from exeat.gateway.server_secrets import (
+    NO_MARKS,
+    Marks,
+    OpenSecret,
+    ServerSecrets,
+    given_to,
+    no_vault,
+)
 from exeat.gateway.wire import Incoming
 from exeat.registry.rules.pins import digests
 
@@ -53,6 +64,8 @@ class Surroundings:
     observe: Observe
     client_message: Callable[[ServerId, str, Incoming], None]
     """(server, principal, message): a notification of a server on stdio that belongs to no call."""
+    open_secret: OpenSecret = no_vault
+    credentials: CredentialSource = field(default_factory=NoCredentials)
 
 
 @dataclass(slots=True)
@@ -68,8 +81,10 @@ class _Slot:
 class UpstreamServer:
     """One registered server.  Replaced as a whole when its registration changes."""
 
-    def __init__(self, spec: ServerSpec, around: Surroundings) -> None:
+    def __init__(self, spec: ServerSpec, around: Surroundings, marks: Marks = NO_MARKS) -> None:
+        """``marks``: of the secrets that it may be given, as they stand now."""
         self.spec = spec
+        self.secrets = ServerSecrets(spec, marks, around.environ, around.open_secret)
         self.id = spec.id
         self._around = around
         self.origin = Origin(spec.url, around.loop) if spec.transport is Transport.HTTP else None
@@ -81,8 +96,12 @@ class UpstreamServer:
         self.resources: frozenset[str] = frozenset()
         self.templates: frozenset[str] = frozenset()
         self.ready = False
-        self._preparing: asyncio.Task[None] | None = None
-        self._modern: ModernHttpLink | None = None
+        self._preparing: dict[str, asyncio.Task[None]] = {}
+        self.http: HttpLinks | None = None
+        if self.origin is not None:
+            self.http = HttpLinks(spec, self.origin, self.secrets, around.credentials)
+        self.guarded = self.http is not None and self.http.guarded
+        self.serves_modern = False
         self._legacy_only = False
         self._slots: dict[str, _Slot] = {}
         self._abouts: WeakKeyDictionary[Link, dict[str, Any]] = WeakKeyDictionary()
@@ -94,8 +113,8 @@ class UpstreamServer:
         """The link for a modern client, if it needs no waiting (the hot path)."""
         if not self.ready:
             return None
-        if self._modern is not None:
-            return self._modern
+        if self.serves_modern and self.http is not None:
+            return self.http.modern_now(principal)
         slot = self._slots.get(self._key(principal, offers))
         if slot is not None and slot.opened is not None and slot.opened.link.usable:
             return slot.opened.link
@@ -113,56 +132,63 @@ class UpstreamServer:
         """``offers``: capabilities of the client, so that a server that has a session may ask it.
         Raises UpstreamFailed."""
         await self.prepare(principal, offers)
-        if self._modern is not None:
-            return self._modern
+        if self.http is not None and self.serves_modern:
+            return await self.http.modern(principal)
         return (await self._open(principal, offers)).link
 
     def _key(self, principal: str, offers: Mapping[str, Any] = NOTHING) -> str:
         """Whose link: a process that was told what its client can do serves only such clients."""
         if self.spec.shared:
-            return ""
+            return self.secrets.own_agent(principal)
         return f"{principal} {json.dumps(offers, sort_keys=True)}" if offers else principal
 
     async def prepare(self, principal: str, offers: Mapping[str, Any] = NOTHING) -> None:
-        """Probe and list once; later callers wait for the same attempt.  Raises UpstreamFailed."""
+        """Probe and list once; later callers wait for the same attempt, unless it was made with a
+        credential of somebody else's.  Raises UpstreamFailed, ConsentNeeded, CredentialFailed."""
         if self.ready:
             return
-        if self._preparing is None or self._preparing.done():
-            self._preparing = self._around.loop.create_task(self._prepare(principal, offers))
-        await asyncio.shield(self._preparing)
+        whose = self.http.whose(principal) if self.http is not None else ""
+        preparing = self._preparing.get(whose)
+        if preparing is None:
+            preparing = self._around.loop.create_task(self._prepare(principal, offers))
+            preparing.add_done_callback(lambda _: self._preparing.pop(whose, None))
+            self._preparing[whose] = preparing
+        await asyncio.shield(preparing)
 
     async def _prepare(self, principal: str, offers: Mapping[str, Any]) -> None:
-        if self.origin is not None:
-            await self._probe_http(self.origin)
-        if self._modern is not None:
-            await self._list(self._modern)
+        modern = None
+        if self.http is not None:
+            modern = await self._probe_http(self.http, principal)
+        if modern is not None:
+            await self._list(modern)
         else:
             opened = await self._open(principal, offers)
             self.about = opened.about
         self.ready = True
 
-    async def _probe_http(self, origin: Origin) -> None:
-        link = ModernHttpLink(origin, self._credential())
+    async def _probe_http(self, http: HttpLinks, principal: str) -> ModernHttpLink | None:
+        link = await http.modern(principal)
         about = await discover(link, self._around.loop)
         if about is not None:
-            self._modern, self.about = link, about
+            self.serves_modern, self.about = True, about
         self._notice("upstream.probed", {"era": "modern" if about is not None else "legacy"})
+        return link if about is not None else None
 
     async def open_session(
-        self, capabilities: Mapping[str, Any], client: Any, version: str
+        self, principal: str, capabilities: Mapping[str, Any], client: Any, version: str
     ) -> Opened | None:
         """A legacy session at an HTTP server for one legacy client; None if it is modern only."""
-        if self.origin is None or self._legacy_only:
+        if self.http is None or self._legacy_only:
             return None
-        opened = await self._handshake_http(self.origin, capabilities, client, version)
-        if opened is None and self._modern is None:
+        link = await self.http.legacy(principal)
+        opened = await self._handshake_http(link, capabilities, client, version)
+        if opened is None and not self.serves_modern:
             raise UpstreamFailed(f"server {self.id} answered neither era's handshake")
         return opened
 
     async def _handshake_http(
-        self, origin: Origin, capabilities: Mapping[str, Any], client: Any, version: str
+        self, link: LegacyHttpLink, capabilities: Mapping[str, Any], client: Any, version: str
     ) -> Opened | None:
-        link = LegacyHttpLink(origin, self._credential())
         about = await initialize(link, self._around.loop, capabilities, client, version)
         self._notice("upstream.session_opened", {"accepted": about is not None})
         if about is not None:
@@ -178,15 +204,16 @@ class UpstreamServer:
             await self._make_room()
             slot = self._slots[key] = _Slot()
         slot.used_at = self._around.loop.time()
-        if slot.opened is not None and slot.opened.link.usable:
+        if slot.opened is not None and await renewed(slot.opened.link):
             return slot.opened
         if slot.making is None or slot.making.done():
             slot.making = self._around.loop.create_task(self._make(slot, principal, offers))
         return await asyncio.shield(slot.making)
 
     async def _make(self, slot: _Slot, principal: str, offers: Mapping[str, Any]) -> Opened:
-        if self.origin is not None:
-            made = await self._handshake_http(self.origin, offers, None, "")
+        if self.http is not None:
+            session = await self.http.legacy(principal)
+            made = await self._handshake_http(session, offers, None, "")
             if made is None:
                 raise UpstreamFailed(f"server {self.id} answered neither era's handshake")
             await self._list(made.link)
@@ -200,6 +227,7 @@ class UpstreamServer:
         policy = slot.restarts or RestartPolicy(self.id)
         policy.check(time.monotonic_ns())
         isolation = self._around.isolate(self.spec)
+        handed = await self.secrets.variables(self.secrets.own_agent(principal))
         link = StdioLink(isolation.label, shared=self.spec.shared)
 
         def on_exit(reason: str) -> None:
@@ -213,6 +241,7 @@ class UpstreamServer:
             self.spec,
             isolation=isolation,
             environ=self._around.environ,
+            secrets=handed,
             on_line=link.line,
             on_exit=on_exit,
         )
@@ -319,30 +348,16 @@ class UpstreamServer:
         if not self.ready or self._around.loop.time() - self.observed_at < RELIST_S:
             return
         self.observed_at = self._around.loop.time()  # also if it fails: not again at once
-        link: Link | None = self._modern
-        if link is None:
+        link: Link | None = None
+        if self.serves_modern and self.http is not None:
+            link = self.http.any_now()
+        else:
             usable = [s.opened.link for s in self._slots.values() if s.opened is not None]
             link = next((each for each in usable if each.usable), None)
         if link is not None:
             await self._list(link)
 
     # ---- rest
-
-    @property
-    def serves_modern(self) -> bool:
-        return self._modern is not None
-
-    def _credential(self) -> dict[str, str]:
-        fields: dict[str, str] = {}
-        for header, variable in self.spec.headers_from.items():
-            value = self._around.environ.get(variable)
-            if value is None:
-                raise UpstreamFailed(
-                    f"server {self.id} needs the environment variable {variable}, which is not set",
-                    remedy=f"set {variable} in the gateway's environment and restart it",
-                )
-            fields[header] = value
-        return fields
 
     def _notice(self, kind: str, details: Mapping[str, Any]) -> None:
         self._around.notice(kind, self.id, details)
@@ -365,14 +380,17 @@ class Upstreams:
         self._around = around
         self.servers: dict[ServerId, UpstreamServer] = {}
 
-    def follow(self, specs: Mapping[ServerId, ServerSpec]) -> None:
-        """Take over new and changed registrations; close what is gone."""
-        for server_id in [key for key in self.servers if self.servers[key].spec != specs.get(key)]:
-            gone = self.servers.pop(server_id)
-            self._around.loop.create_task(gone.close())
+    def follow(self, specs: Mapping[ServerId, ServerSpec], marks: Marks = NO_MARKS) -> None:
+        """Take over new and changed registrations and secrets; close what is gone."""
+        for server_id, server in list(self.servers.items()):
+            spec = specs.get(server_id)
+            if spec is None or spec != server.spec or given_to(spec, marks) != server.secrets.marks:
+                del self.servers[server_id]
+                self._around.loop.create_task(server.close())
         for server_id, spec in specs.items():
             if server_id not in self.servers:
-                self.servers[server_id] = UpstreamServer(spec, self._around)
+                given = given_to(spec, marks)
+                self.servers[server_id] = UpstreamServer(spec, self._around, given)
 
     def unregistered(self, server: ServerId) -> UpstreamServer:
         """Stands for a server that does not exist: without a command, it can never be reached."""

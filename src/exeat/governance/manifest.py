@@ -177,6 +177,8 @@ def _server(name: str, fields: Fields) -> DeclaredServer:
         cwd=fields.text("cwd"),
         run_as=fields.text("run_as"),
         shared=fields.flag("shared", absent=False),
+        headers_secret=fields.pairs("headers_secret"),
+        env_secret=fields.pairs("env_secret"),
     )
     check_spec(spec)
     return DeclaredServer(

@@ -10,7 +10,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from exeat.core.errors import Invalid, StateUnavailable
-from exeat.storage import schema, schema_identity
+from exeat.storage import schema, schema_identity, schema_vault
 from exeat.storage.schema import state
 
 
@@ -60,6 +60,15 @@ def _no_identity(tx: sa.Connection) -> None:
         table.drop(tx)
 
 
+def _vault(tx: sa.Connection) -> None:
+    _create(tx, schema_vault.VAULT)
+
+
+def _no_vault(tx: sa.Connection) -> None:
+    """Sealed values are not lost by going back: an older exeat does not look at them."""
+    _drop_empty(tx, schema_vault.VAULT)
+
+
 def _create(tx: sa.Connection, tables: Sequence[sa.Table]) -> None:
     """A table that was left standing is used again."""
     for table in tables:
@@ -83,6 +92,7 @@ MIGRATIONS: Final = (
     Step(_leases_and_roots, _no_leases_and_roots),
     Step(_ledger, _no_ledger),
     Step(_identity, _no_identity),
+    Step(_vault, _no_vault),
 )
 """Numbered from 1.  A published one is never edited."""
 LATEST: Final = len(MIGRATIONS)

@@ -126,7 +126,7 @@ class SqlChange(SqlRead):
 
     def __init__(self, connection: sa.Connection, epoch: int) -> None:
         super().__init__(connection)
-        self._epoch = epoch
+        self.connection, self.epoch = connection, epoch
         self.wrote = False
 
     def save_person(self, person: Person, event: Event) -> None:
@@ -149,11 +149,11 @@ class SqlChange(SqlRead):
 
     def save_policy(self, version: PolicyVersion, event: Event) -> None:
         policy.add(self._connection, version)
-        self._tell(event)
+        self.tell(event)
 
     def enforce(self, number: int, event: Event) -> None:
         policy.enforce(self._connection, number)
-        self._tell(event)
+        self.tell(event)
 
     def remove_server(self, server: Server, event: Event) -> None:
         self._connection.execute(tools.delete().where(tools.c.server == server.id))
@@ -168,9 +168,9 @@ class SqlChange(SqlRead):
     def end_tokens(self, name: str, until: int, event: Event) -> None:
         self._connection.execute(endings.delete().where(endings.c.name == name))
         self._connection.execute(endings.delete().where(endings.c.until < event.at))
-        ended = endings.insert().values(name=name, until=until, epoch=self._epoch)
+        ended = endings.insert().values(name=name, until=until, epoch=self.epoch)
         self._connection.execute(ended)
-        self._tell(event)
+        self.tell(event)
 
     def save_stranger(self, stranger: Stranger, event: Event | None) -> None:
         self.forget_stranger(stranger.id)
@@ -184,7 +184,7 @@ class SqlChange(SqlRead):
     def _save(self, key: sa.Column[Any], values: rows.Values, event: Event) -> None:
         table, name, revision = key.table, values[key.name], values["revision"]
         assert isinstance(table, sa.Table)  # noqa: S101
-        values = {**values, "epoch": self._epoch}
+        values = {**values, "epoch": self.epoch}
         if revision == 1:
             known = self._connection.execute(sa.select(key).where(key == name)).first()
             if known is not None:
@@ -196,7 +196,7 @@ class SqlChange(SqlRead):
             before = (key == name) & (table.c.revision == revision - 1)
             if self._connection.execute(table.update().where(before).values(values)).rowcount != 1:
                 raise _lost(name, revision - 1)
-        self._tell(event)
+        self.tell(event)
 
     def _remove(self, key: sa.Column[Any], name: str, revision: int, event: Event) -> None:
         table = key.table
@@ -204,12 +204,16 @@ class SqlChange(SqlRead):
         before = (key == name) & (table.c.revision == revision)
         if self._connection.execute(table.delete().where(before)).rowcount != 1:
             raise _lost(name, revision)
-        self._connection.execute(state.update().values(removed_epoch=self._epoch))
-        self._tell(event)
+        self._connection.execute(state.update().values(removed_epoch=self.epoch))
+        self.tell(event)
 
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
         outbox.put(self._connection, event)
         self.wrote = True
+
+    def tell_beside(self, event: Event) -> None:
+        """Of something that no snapshot speaks of."""
+        outbox.put(self._connection, event)
 
 
 def _lost(name: str, revision: int) -> Conflict:

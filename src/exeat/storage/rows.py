@@ -133,6 +133,8 @@ def _spec_text(s: ServerSpec) -> str:
             "cwd": s.cwd,
             "run_as": s.run_as,
             "shared": s.shared,
+            "headers_secret": dict(s.headers_secret),
+            "env_secret": dict(s.env_secret),
         }
     )
 
@@ -150,6 +152,8 @@ def to_spec(server: str, text: str) -> ServerSpec:
         s["cwd"],
         s["run_as"],
         s["shared"],
+        headers_secret=s.get("headers_secret", {}),
+        env_secret=s.get("env_secret", {}),
     )
 
 

@@ -29,6 +29,7 @@ from exeat.registry.model.tool import Profile
 from exeat.storage import policy, rows
 from exeat.storage.schema import agents, keys, people, servers, state, tools
 from exeat.storage.schema_identity import bindings, endings
+from exeat.storage.vault import marks
 
 EMPTY: Final = Snapshot(0, {}, {}, {}, {}, {}, {}, None)
 NOBODY: Final = PersonId("")
@@ -58,6 +59,7 @@ def load(connection: sa.Connection, before: Snapshot) -> Snapshot:
         clients=clients,
         subjects=subjects,
         endings=_endings(connection, before),
+        secrets=marks(connection, before.secrets, before.epoch),
     )
 
 

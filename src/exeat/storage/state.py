@@ -22,6 +22,7 @@ from exeat.storage.registry import SqlRegistry
 from exeat.storage.roots import Roots
 from exeat.storage.schema import state
 from exeat.storage.snapshot import EMPTY, load
+from exeat.storage.vault import SqlVault
 
 
 class State:
@@ -38,6 +39,7 @@ class State:
         self.outbox = Outbox(engine)
         self.leases = Leases(engine)
         self.roots = Roots(engine)
+        self.vault = SqlVault(engine, self.registry)
 
     def epoch(self) -> int:
         """Grows with every change of registry or policy.  One row by primary key, of the primary

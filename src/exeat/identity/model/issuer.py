@@ -38,6 +38,8 @@ class TrustedIssuer:
     ``audiences``: what the issuer writes into ``aud`` → the resource URI it stands for, where the two
     differ (``api://exeat`` → ``https://gateway.example/mcp``).  ``client_claims``: the first that is
     there names the client.  ``scopes``: the issuer's word → ours; others stay as they are.
+    ``unscoped``: its tokens carry none of ours, so registry and policy alone bound them.
+    ``life_max_s``: tokens that have longer to live are refused (ID-6).
     Raises Invalid for algorithms that prove nothing (``none``, HS256 …).
     """
 
@@ -49,6 +51,8 @@ class TrustedIssuer:
     client_claims: tuple[str, ...] = ("client_id", "azp", "appid")
     user_claim: str = "sub"
     scopes: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    unscoped: bool = False
+    life_max_s: int = 86_400
 
     def __post_init__(self) -> None:
         unfit = sorted(self.algorithms - SIGNATURES)

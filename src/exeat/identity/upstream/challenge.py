@@ -7,11 +7,11 @@ from typing import Final
 
 HEADER_MAX_CHARS: Final = 8192
 PARAMETERS_MAX: Final = 32
-_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _PART: Final = re.compile(
     rf"""[ \t]*(?:
-        (?P<name>{_TOKEN})[ \t]*=[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s",]+))[ \t]*(?=,|$)
-      | (?P<scheme>{_TOKEN})(?:[ ]+(?P<token68>[A-Za-z0-9\-._~+/]+=*)[ \t]*(?=,|$)|(?=[ \t,]|$))
+        (?P<name>{_WORD})[ \t]*=[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s",]+))[ \t]*(?=,|$)
+      | (?P<scheme>{_WORD})(?:[ ]+(?P<token68>[A-Za-z0-9\-._~+/]+=*)[ \t]*(?=,|$)|(?=[ \t,]|$))
     )""",
     re.X,
 )

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from exeat.core.errors import Conflict, Invalid
 from exeat.core.event import Event
-from exeat.core.facts import ServerSpec, Transport
+from exeat.core.facts import ServerSpec, Transport, secret_of
 from exeat.core.ids import PersonId, ServerId
 from exeat.registry.model.act import Act
 from exeat.registry.model.names import server_name
@@ -18,6 +18,12 @@ _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _SECRET_NAME: Final = re.compile(
     r"(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_KEY)", re.I
+)
+_SECRET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_TEMPLATE: Final = re.compile(r"([A-Za-z][A-Za-z-]{0,19} )?\{[^{}]*\}|[^{}]*")
+"""An authentication scheme and no other text, so that no part of a secret can stand in the open."""
+_RESERVED: Final = frozenset(
+    {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept"}
 )
 _METHOD: Final = re.compile(r"[A-Za-z0-9_$][A-Za-z0-9_$./-]{0,127}")
 
@@ -78,12 +84,17 @@ class Server:
         s = self.spec
         where: dict[str, Any]
         if s.transport is Transport.HTTP:
-            where = {"url": s.url, "headers_from": dict(sorted(s.headers_from.items()))}
+            where = {
+                "url": s.url,
+                "headers_from": dict(sorted(s.headers_from.items())),
+                "headers_secret": dict(sorted(s.headers_secret.items())),
+            }
         else:
             where = {
                 "command": list(s.command),
                 "env": dict(sorted(s.env.items())),
                 "env_from": list(s.env_from),
+                "env_secret": dict(sorted(s.env_secret.items())),
                 "cwd": s.cwd,
                 "run_as": s.run_as,
                 "shared": s.shared,
@@ -100,6 +111,11 @@ class Server:
         }
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether a variable of this name is never kept with a plain value."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def check_spec(spec: ServerSpec) -> None:
     """Raises Invalid if the server could not be reached so, or a secret stands in the open."""
     server_name(spec.id)
@@ -107,7 +123,8 @@ def check_spec(spec: ServerSpec) -> None:
         _check_http(spec)
     else:
         _check_stdio(spec)
-    for name in (*spec.headers_from.values(), *spec.env_from, *spec.env):
+    _check_secrets(spec)
+    for name in (*spec.headers_from.values(), *spec.env_from, *spec.env, *spec.env_secret):
         if not _ENV_NAME.fullmatch(name):
             raise Invalid(f"{name!r} is not the name of an environment variable.")
 
@@ -128,12 +145,13 @@ def _check_http(spec: ServerSpec) -> None:
     if userinfo:
         raise Invalid(
             f"The address of server {spec.id} holds a user name or password.",
-            remedy="Leave it out; name the variable with it: --header-from Authorization=VARIABLE.",
+            remedy="Leave it out; `exeat secret set NAME`, then "
+            "--header-secret 'Authorization=Bearer {NAME}'.",
         )
-    for header in spec.headers_from:
+    for header in (*spec.headers_from, *spec.headers_secret):
         if not _HEADER_NAME.fullmatch(header):
             raise Invalid(f"{header!r} is not the name of an HTTP header.")
-    if spec.command or spec.env or spec.env_from:
+    if spec.command or spec.env or spec.env_from or spec.env_secret:
         raise Invalid(f"Server {spec.id} has both an address and a command.", remedy="Give one.")
 
 
@@ -143,14 +161,40 @@ def _check_stdio(spec: ServerSpec) -> None:
             f"Server {spec.id} has neither an address nor a command.",
             remedy="Give --url URL, or the command after `--`.",
         )
-    if spec.url or spec.headers_from:
+    if spec.url or spec.headers_from or spec.headers_secret:
         raise Invalid(f"Server {spec.id} has both an address and a command.", remedy="Give one.")
     for name in spec.env:
-        if _SECRET_NAME.search(name):
+        if is_secret_name(name):
             raise Invalid(
                 f"The variable {name} of server {spec.id} looks like a secret in plain text.",
-                remedy=f"Hand it down from the gateway's own environment: --env-from {name}.",
+                remedy=f"Put it into the vault, then --env-secret {name}=NAME; or hand it down from "
+                f"the gateway's own environment: --env-from {name}.",
             )
+
+
+def _check_secrets(spec: ServerSpec) -> None:
+    for header, template in spec.headers_secret.items():
+        if not _TEMPLATE.fullmatch(template) or not _SECRET.fullmatch(secret_of(template)[1]):
+            raise Invalid(  # what stands there may be a secret, so it is not repeated
+                f"The header {header} of server {spec.id} names no secret.",
+                remedy="Write NAME, or an authentication scheme and it: 'Bearer {NAME}'; "
+                "its value goes into `exeat secret set NAME`.",
+            )
+    for variable, name in spec.env_secret.items():
+        if not _SECRET.fullmatch(name):
+            raise Invalid(
+                f"The variable {variable} of server {spec.id} names no secret.",
+                remedy="Write VARIABLE=NAME; its value goes into `exeat secret set NAME`.",
+            )
+    once = [name.lower() for name in (*spec.headers_from, *spec.headers_secret)]
+    for name in once:
+        if once.count(name) > 1:
+            raise Invalid(f"Server {spec.id} has the header {name} twice.", remedy="Give one.")
+        if name in _RESERVED or name.startswith("mcp-"):
+            raise Invalid(f"The header {name} belongs to the protocol.", remedy="Choose another.")
+    for name in spec.env_secret:
+        if name in spec.env or name in spec.env_from:
+            raise Invalid(f"Server {spec.id} has the variable {name} twice.", remedy="Give one.")
 
 
 def _trust(trust: int) -> int:

@@ -1,0 +1,232 @@
+"""What a configured server becomes behind the gateway.  No secret passes into the registry: variables of
+the gateway's environment take their place, and which ones is told."""
+
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from exeat.core.errors import Invalid
+from exeat.core.facts import ServerSpec, Transport
+from exeat.core.ids import ServerId
+from exeat.governance.inventory.clients import Scope
+from exeat.governance.inventory.entries import Entry, Reach
+from exeat.governance.inventory.hardcoded import (
+    fingerprint,
+    is_reference,
+    names_a_secret,
+    secrets_of,
+)
+from exeat.governance.inventory.survey import target_url
+
+CONTAINERS: Final = frozenset({"docker", "podman", "nerdctl"})
+_FILLED_IN: Final = re.compile(r"\$\{[^}]*\}")
+_ENV_OPTION: Final = re.compile(r"(?:--env=|-e)([A-Za-z_]\w*)=.*", re.S)
+_OF_THE_PROTOCOL: Final = frozenset(
+    {"accept", "content-type", "mcp-protocol-version", "mcp-session-id", "user-agent"}
+)
+
+
+class CannotAdopt(Invalid):
+    """The server stays as it is; the message says why, the remedy what would help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One that the gateway's environment needs.  ``holds``: what, without telling it."""
+
+    name: str
+    holds: str
+    value: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    spec: ServerSpec
+    variables: tuple[Variable, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """``home``: the user's folder.  ``names_in``: the variables that a file sets; raises CannotAdopt."""
+
+    home: str
+    names_in: Callable[[str], tuple[str, ...]]
+
+
+def adopted(entry: Entry, server: ServerId, around: Around) -> Adopted:
+    """Raises CannotAdopt.  Nothing of what is returned holds a secret, but for ``Variable.value``."""
+    _check(entry)
+    entry = _through_remote(entry)
+    return _http(entry, server) if entry.reach is Reach.HTTP else _stdio(entry, server, around)
+
+
+def _check(entry: Entry) -> None:
+    if entry.problem:
+        raise CannotAdopt(f"{entry.client.title} could not use it either: {entry.problem}")
+    if entry.scope is Scope.MANAGED:
+        raise CannotAdopt("an administrator set it", remedy="Ask whoever manages this machine.")
+    if entry.header_command:
+        raise CannotAdopt(
+            "a command of the client makes its headers",
+            remedy="Register it with `exeat server add --url … --header-from …`.",
+        )
+    if entry.reach is Reach.SSE:
+        raise CannotAdopt(
+            "it speaks the HTTP+SSE transport of 2024-11-05",
+            remedy="Use the server's streamable HTTP address; many have one that ends in /mcp.",
+        )
+
+
+def _through_remote(entry: Entry) -> Entry:
+    """`npx mcp-remote URL --header …` is an HTTP server with headers; without headers it signs in by
+    itself and stays a command."""
+    if entry.url or not any(w.partition("@")[0] == "mcp-remote" for w in entry.command[:3]):
+        return entry
+    words = entry.command
+    given = [words[n + 1] for n, word in enumerate(words[:-1]) if word == "--header"]
+    if not given or "sse-only" in words:
+        return entry
+    headers = {}
+    for each in given:
+        name, _, value = each.partition(":")
+        headers[name.strip()] = _filled(value.strip(), entry.env)
+    return replace(entry, reach=Reach.HTTP, url=target_url(entry), command=(), headers=headers)
+
+
+def _filled(value: str, env: Mapping[str, str]) -> str:
+    return re.sub(r"\$\{(\w+)\}", lambda found: env.get(found[1], found[0]), value)
+
+
+def _http(entry: Entry, server: ServerId) -> Adopted:
+    parts = urlsplit(entry.url)
+    variables: list[Variable] = []
+    headers: dict[str, str] = {}
+
+    def header(name: str, holds: str, value: str = "") -> None:
+        headers[name] = _variable_of(server, name)
+        variables.append(Variable(headers[name], holds, value))
+
+    if "@" in parts.netloc:
+        header("Authorization", "`Basic ` and base64 of the user:password of its old address")
+        parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    url = urlunsplit(parts)
+    for name, value in entry.headers.items():
+        if name.lower() not in _OF_THE_PROTOCOL:
+            header(name, _what(value, f"its header {name}", secret=True), value)
+    for name, variable in entry.header_variables.items():
+        headers[name] = variable
+        variables.append(Variable(variable, "as before"))
+    if entry.bearer_variable:
+        header("Authorization", f"`Bearer ` and the value of {entry.bearer_variable}")
+    if any(s.where.startswith(("url, query", "url, path")) for s in secrets_of(entry)):
+        raise CannotAdopt(
+            "its address holds a secret, and addresses are kept in the open",
+            remedy="Use a header instead if the server takes one, and adopt it then.",
+        )
+    _refuse_filled_in(entry, url)
+    spec = ServerSpec(server, Transport.HTTP, url=url, headers_from=headers)
+    return Adopted(spec, tuple(variables))
+
+
+def _stdio(entry: Entry, server: ServerId, around: Around) -> Adopted:
+    command, moved = _without_values(entry.command)
+    command = tuple(_resolved(word, entry, around) for word in command)
+    bare = replace(entry, command=command, env={}, headers={}, sign_in={})
+    for secret in secrets_of(bare):
+        raise CannotAdopt(
+            f"it takes a secret as an argument ({secret.where}), where every process list shows it",
+            remedy="Give it by a variable if the server takes one, and adopt it then.",
+        )
+    _refuse_filled_in(entry, *command)
+    plain, variables = _environment(entry)
+    variables += [Variable(n, f"the value of {n} in its arguments", v) for n, v in moved.items()]
+    variables += [Variable(name, "as before") for name in entry.env_from]
+    if entry.env_file:
+        file = _resolved(entry.env_file, entry, around)
+        told = {variable.name for variable in variables} | set(plain)
+        variables += [
+            Variable(name, f"its value in {file}")
+            for name in around.names_in(_absolute(file, entry))
+            if name not in told
+        ]
+    cwd = _resolved(entry.cwd, entry, around)
+    spec = ServerSpec(
+        server,
+        Transport.STDIO,
+        command=command,
+        env=plain,
+        env_from=tuple(dict.fromkeys(variable.name for variable in variables)),
+        cwd=_absolute(cwd, entry) if cwd or entry.project else "",
+    )
+    return Adopted(spec, tuple(variables))
+
+
+def _environment(entry: Entry) -> tuple[dict[str, str], list[Variable]]:
+    """The one place that says how a server's secrets are kept: by names of the gateway's variables."""
+    plain: dict[str, str] = {}
+    variables: list[Variable] = []
+    hidden = {s.where for s in secrets_of(entry)}
+    for name, value in entry.env.items():
+        secret = names_a_secret(name) or any(w.startswith(f"env {name}") for w in hidden)
+        if secret or is_reference(value) or _FILLED_IN.search(value):
+            variables.append(Variable(name, _what(value, f"its {name}", secret=secret), value))
+        else:
+            plain[name] = value
+    return plain, variables
+
+
+def _what(value: str, of: str, *, secret: bool) -> str:
+    if is_reference(value) or _FILLED_IN.search(value):
+        return (
+            f"what `{value}` stood for" if not secret or is_reference(value) else f"{of}, filled in"
+        )
+    return f"the value of {of} until now ({fingerprint(value)})"
+
+
+def _without_values(command: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """`docker run -e NAME=value` is `-e NAME` with NAME in its environment: no value in arguments."""
+    if not command or posixpath.basename(command[0]) not in CONTAINERS:
+        return command, {}
+    words, moved = [], {}
+    for number, word in enumerate(command):
+        option = _ENV_OPTION.fullmatch(word)
+        name, equals, value = word.partition("=")
+        if number and command[number - 1] in ("-e", "--env") and equals and names_a_secret(name):
+            moved[name] = value
+            word = name
+        elif option is not None and names_a_secret(option[1]):
+            moved[option[1]] = word.partition(f"{option[1]}=")[2]
+            word = f"--env={option[1]}"
+        words.append(word)
+    return tuple(words), moved
+
+
+def _resolved(text: str, entry: Entry, around: Around) -> str:
+    """What does not depend on the client's session, filled in."""
+    known = {"${userHome}": around.home, "${HOME}": around.home, "${env:HOME}": around.home}
+    if entry.project:
+        known["${workspaceFolder}"] = entry.project
+    for name, value in known.items():
+        text = text.replace(name, value)
+    return f"{around.home}{text[1:]}" if text.startswith("~/") else text
+
+
+def _absolute(path: str, entry: Entry) -> str:
+    return posixpath.normpath(posixpath.join(entry.project or "/", path)) if path else entry.project
+
+
+def _refuse_filled_in(entry: Entry, *texts: str) -> None:
+    for text in texts:
+        found = _FILLED_IN.search(text)
+        if found:
+            raise CannotAdopt(
+                f"it uses {found.group()}, which only {entry.client.title} fills in",
+                remedy="Write the value in its place, and adopt it then.",
+            )
+
+
+def _variable_of(server: ServerId, header: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "_", f"EXEAT_{server}_{header}".upper())
