@@ -78,7 +78,7 @@ class Consent:
         wish, spec = self._opened(link, person)
         place = await self._place(wish, spec)
         oauth = self._credentials.client_for(spec.url)
-        client = await self._credentials.client(spec.auth, oauth, place.server, register=True)
+        client = await self._credentials.client(spec, oauth, place.server, register=True)
         if client is None:
             raise CredentialFailed(f"{place.server.issuer} does not know this gateway")
         asking = Asking(

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -25,7 +25,6 @@ from exeat.core.upstream_auth import (
     Credential,
     CredentialFailed,
     Refused,
-    UpstreamAuth,
 )
 from exeat.identity.model.client import Client, ClientAuth
 from exeat.identity.upstream.challenge import Challenge, read_challenge
@@ -47,6 +46,10 @@ _S: Final = 1_000_000_000
 
 Notice = Callable[[str, str, Mapping[str, Any]], None]
 """(kind, server, details without secrets) → an event in the ledger."""
+
+
+OpenSecret = Callable[[str, str, str], Awaitable[bytes]]
+"""(agent or empty, server, name) → a secret of the vault.  Raises ExeatError."""
 
 
 class TokenStore(Protocol):
@@ -150,11 +153,13 @@ class UpstreamCredentials:
         *,
         page: str,
         document: str = "",
+        open_secret: OpenSecret | None = None,
     ) -> None:
         self.client_for, self.store, self.links = client_for, store, links
         self.redirect_uri = f"{page}/callback"
         self.document = document
         self._page, self._clock, self._notice = page, clock, notice
+        self._open_secret = open_secret
         self._held: dict[Key, Held] = {}
         self._locks: dict[Key, asyncio.Lock] = {}
         self._steps: dict[Key, tuple[int, int]] = {}
@@ -248,7 +253,7 @@ class UpstreamCredentials:
         """None: the grant is over.  Raises CredentialFailed if the server cannot be asked."""
         oauth = self.client_for(spec.url)
         server = await oauth.server(held.issuer)
-        client = await self.client(spec.auth, oauth, server, register=False)
+        client = await self.client(spec, oauth, server, register=False)
         if client is None:
             return None
         form = {
@@ -325,7 +330,7 @@ class UpstreamCredentials:
         asked: tuple[str, ...],
     ) -> Held:
         """The gateway's own access, without a person."""
-        client = await self.client(spec.auth, oauth, place.server, register=False)
+        client = await self.client(spec, oauth, place.server, register=False)
         if client is None or not spec.auth.client_id:
             raise CredentialFailed(
                 f"server {spec.id} has no client_id for {place.server.issuer}",
@@ -353,7 +358,7 @@ class UpstreamCredentials:
 
     async def client(
         self,
-        auth: UpstreamAuth,
+        spec: ServerSpec,
         oauth: OAuthClient,
         server: AuthorizationServer,
         *,
@@ -361,8 +366,8 @@ class UpstreamCredentials:
     ) -> Client | None:
         """Who we are there: pre-registered, by metadata document, or registered dynamically, in that
         order.  None: not known there, and ``register`` does not allow to become so."""
-        if auth.client_id:
-            return _configured(auth, server)
+        if spec.auth.client_id:
+            return await self._configured(spec, server)
         if self.document and server.takes_documents:
             return Client(server.issuer, self.document)
         name = self._registration_name(server)
@@ -382,6 +387,31 @@ class UpstreamCredentials:
         kept = {"client_id": client.client_id, "auth": client.auth.value, "secret": client.secret}
         await self.store.put("", "", name, json.dumps(kept).encode())
         return client
+
+    async def _configured(self, spec: ServerSpec, server: AuthorizationServer) -> Client:
+        """The client that an operator registered there.  Raises CredentialFailed without its secret."""
+        auth = spec.auth
+        if auth.key_file:
+            key = _key_file(auth.key_file)
+            return Client(server.issuer, auth.client_id, ClientAuth.PRIVATE_KEY_JWT, key=key)
+        if not auth.secret and not auth.secret_from:
+            return Client(server.issuer, auth.client_id)
+        secret = os.environ.get(auth.secret_from, "")
+        if auth.secret and self._open_secret is not None:
+            try:
+                secret = (await self._open_secret("", spec.id, auth.secret)).decode()
+            except (ExeatError, UnicodeDecodeError):
+                secret = ""
+        if not secret:
+            where = f"secret {auth.secret}" if auth.secret else f"variable {auth.secret_from}"
+            raise CredentialFailed(
+                f"server {spec.id} needs the {where}, which is not set or cannot be read",
+                remedy=f"set the {where} for the gateway",
+            )
+        method = ClientAuth.BASIC
+        if ClientAuth.BASIC not in server.methods and ClientAuth.POST in server.methods:
+            method = ClientAuth.POST
+        return Client(server.issuer, auth.client_id, method, secret=secret)
 
     def _registration_name(self, server: AuthorizationServer) -> str:
         """A registration belongs to the issuer that gave it, and to the address it was made for."""
@@ -427,23 +457,8 @@ def key_of(spec: ServerSpec, principal: str) -> Key:
     return Key(spec.id, whose, f"oauth:{hashlib.sha256(meant.encode()).hexdigest()[:32]}")
 
 
-def _configured(auth: UpstreamAuth, server: AuthorizationServer) -> Client:
-    """The client that an operator registered there.  Raises CredentialFailed if its secret is missing."""
-    if auth.key_file:
-        try:
-            pem = Path(auth.key_file).read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError):
-            raise CredentialFailed(f"the key file {auth.key_file} cannot be read") from None
-        return Client(server.issuer, auth.client_id, ClientAuth.PRIVATE_KEY_JWT, key=pem)
-    if not auth.secret_from:
-        return Client(server.issuer, auth.client_id)
-    secret = os.environ.get(auth.secret_from, "")
-    if not secret:
-        raise CredentialFailed(
-            f"the environment variable {auth.secret_from} is not set",
-            remedy=f"set {auth.secret_from} in the gateway's environment and restart it",
-        )
-    method = ClientAuth.BASIC
-    if ClientAuth.BASIC not in server.methods and ClientAuth.POST in server.methods:
-        method = ClientAuth.POST
-    return Client(server.issuer, auth.client_id, method, secret=secret)
+def _key_file(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        raise CredentialFailed(f"the key file {path} cannot be read") from None

@@ -145,7 +145,8 @@ class ServerSpec:
     def secrets(self) -> tuple[str, ...]:
         """Names of all that it takes from the vault."""
         headers = (secret_of(template)[1] for template in self.headers_secret.values())
-        return tuple(sorted({*headers, *self.env_secret.values()}))
+        own = (self.auth.secret,) if self.auth.secret else ()
+        return tuple(sorted({*headers, *self.env_secret.values(), *own}))
 
 
 @dataclass(frozen=True, slots=True)

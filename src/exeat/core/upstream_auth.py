@@ -1,9 +1,10 @@
 """How the gateway shows an upstream who asks (ID-9).  Holds names of secrets, never secrets."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
-from exeat.core.errors import ExeatError
+from exeat.core.errors import ExeatError, Invalid
 
 
 class AuthMode(StrEnum):
@@ -24,10 +25,10 @@ class AuthMode(StrEnum):
 class UpstreamAuth:
     """``issuer``: the only authorization server that is accepted; a ``client_id`` belongs to it.
 
-    The client shows itself with the secret in the gateway's environment variable ``secret_from``, or
-    with the private key (PEM) in ``key_file``; with neither it is public.  Without a ``client_id``
-    the gateway is known by its metadata document or registers itself.  ``scopes`` are asked for
-    besides those that the server asks for.
+    The client shows itself with the secret named ``secret`` in the vault, with that in the gateway's
+    environment variable ``secret_from``, or with the private key (PEM) in ``key_file``; with none it is
+    public.  Without a ``client_id`` the gateway is known by its metadata document or registers itself.
+    ``scopes`` are asked for besides those that the server asks for.
 
     Exchange: ``subject_from`` names the variable that holds the token given in exchange, of the type
     ``subject_type``; ``idp`` is the identity provider that makes the assertion of ID-JAG, where we are
@@ -37,6 +38,7 @@ class UpstreamAuth:
     mode: AuthMode = AuthMode.NONE
     issuer: str = ""
     client_id: str = ""
+    secret: str = ""
     secret_from: str = ""
     key_file: str = ""
     scopes: tuple[str, ...] = ()
@@ -49,8 +51,36 @@ class UpstreamAuth:
     def per_user(self) -> bool:
         return self.mode is AuthMode.AUTHORIZATION_CODE
 
+    def pairs(self) -> dict[str, str]:
+        """As it is declared and kept: names and texts, nothing for what is not set."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        found |= {"mode": self.mode.value, "scopes": " ".join(self.scopes)}
+        return (
+            {name: value for name, value in found.items() if value} if self.mode != "none" else {}
+        )
+
 
 NO_AUTH = UpstreamAuth()
+
+
+def read_auth(pairs: Mapping[str, str]) -> UpstreamAuth:
+    """What ``UpstreamAuth.pairs`` wrote, or a person.  Raises Invalid."""
+    if not pairs:
+        return NO_AUTH
+    known = {field.name for field in fields(UpstreamAuth)}
+    for name in pairs:
+        if name not in known:
+            raise Invalid(f"auth has no {name!r}.", remedy=f"Known: {', '.join(sorted(known))}.")
+    modes = [mode.value for mode in AuthMode]
+    if pairs.get("mode", "") not in modes:
+        raise Invalid(
+            f"auth mode {pairs.get('mode', '')!r} is not known.",
+            remedy=f"Use one of: {', '.join(modes)}.",
+        )
+    values = {name: value for name, value in pairs.items() if name not in ("mode", "scopes")}
+    return UpstreamAuth(
+        AuthMode(pairs["mode"]), scopes=tuple(pairs.get("scopes", "").split()), **values
+    )
 
 
 @dataclass(frozen=True, slots=True)
