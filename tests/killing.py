@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateways import ACCEPT, MODERN, Gateway, entries, verified
+from gateways import ACCEPT, MODERN, Gateway, entries, environ, verified
 from homes import Home
 from worlds import META
 
@@ -74,6 +74,7 @@ class Lives:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            env=environ(),
         )
 
     def __enter__(self) -> "Lives":

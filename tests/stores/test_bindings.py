@@ -108,3 +108,18 @@ def test_unregistered_agents_are_kept_for_a_person_to_see(state: State) -> None:
     world.registry.forget_stranger(name)
     with pytest.raises(NotFound, match="no unregistered agent"):
         world.registry.stranger(name)
+
+
+@requirement("ID-4")
+def test_a_demanded_proof_is_in_the_next_snapshot(state: State) -> None:
+    world = World(state)
+    world.active()
+    world.registry.demand_proof(BOT, "dpop", act())
+    assert state.snapshot().proofs == {BOT: "dpop"}
+    world.registry.demand_proof(BOT, "", act())
+    assert state.snapshot().proofs == {}
+    assert State(state._engine).snapshot().proofs == {}
+    with pytest.raises(Invalid, match="no proof"):
+        world.registry.demand_proof(BOT, "password", act())
+    with pytest.raises(Conflict, match="admin"):
+        world.registry.demand_proof(BOT, "any", act(BOB))

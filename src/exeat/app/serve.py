@@ -17,6 +17,7 @@ import uvloop
 
 from exeat import __version__
 from exeat.app.accepting import Accepting
+from exeat.app.control import Control, listening_sockets
 from exeat.app.descriptors import fitted
 from exeat.app.issuers import make_tokens, oauth_key
 from exeat.app.journal import Journal
@@ -75,8 +76,10 @@ class Gateway:
         tls: Certificate | None = None,
         *,
         listener: socket.socket | None = None,
+        control: Control | None = None,
     ) -> None:
-        """``listener``: a socket that listens already, and for other workers too."""
+        """``listener``: a socket that listens already, and for other workers too.  ``control``: None
+        where another worker serves it."""
         context = None
         if tls is not None:
             context = tls.context()
@@ -135,6 +138,7 @@ class Gateway:
         self.tls = tls
         self.entry = TlsEntry(self.edge, context) if context is not None else None
         self.server: asyncio.AbstractServer | None = None
+        self.control = control
         self._shared = listener
         self._accepting: Accepting | None = None
         self._relister: asyncio.Task[None] | None = None
@@ -255,6 +259,8 @@ class Gateway:
                 remedy="choose another --port, or stop what uses it",
             ) from None
         port = self._port()
+        if self.control is not None:
+            await self.control.start(port, self.tls)
         sys.setswitchinterval(THREADS_SWITCH_S)
         gc.collect()
         gc.freeze()
@@ -271,9 +277,13 @@ class Gateway:
         """New connections get the certificate as it is on disk now; the others go on."""
         if self.entry is not None and self.tls is not None:
             self.entry.context = self.tls.again(self.entry.context)
+        if self.control is not None:
+            self.control.read_certificate()
 
     async def stop(self) -> None:
         """Take nothing new, let answers end, close upstreams, close the log."""
+        if self.control is not None:
+            await self.control.stop()
         if self.server is not None:
             self.server.close()
         if self._accepting is not None:
@@ -337,13 +347,20 @@ async def _run(
     tls: Certificate | None,
     ready: Callable[[Gateway, int], None],
     listener: socket.socket | None,
+    serves_control: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     state = await loop.run_in_executor(None, open_state, home, settings.database_url)
-    gateway = Gateway(home, settings, state, tls, listener=listener)
+    control = None
+    if serves_control:
+        sockets = listening_sockets(settings)
+        port = int(sockets[0].getsockname()[1])
+        settings = settings.model_copy(update={"control_port": port})  # it may have been 0: any
+        control = Control(home, settings, state, sockets)
+    gateway = Gateway(home, settings, state, tls, listener=listener, control=control)
     loop.add_signal_handler(signal.SIGHUP, gateway.read_certificate)
     port = await gateway.start()
     ready(gateway, port)
@@ -359,12 +376,13 @@ def serve(
     ready: Callable[[Gateway, int], None],
     *,
     listener: socket.socket | None = None,
+    serves_control: bool = True,
 ) -> None:
     """Run until SIGINT or SIGTERM; SIGHUP reads the certificate again.  ``listener``: of several
-    workers, one of which this is.  Raises ExeatError if it cannot start."""
+    workers, one of which this is; one of them serves control.  Raises ExeatError if it cannot start."""
     must_exist(home, settings)
     tls = certificate(home, settings)
     if listener is None:  # of several, the supervisor says so once
         warn_of_plain_http(settings.host, tls)
     with HomeLock(home, settings.instance):
-        uvloop.run(_run(home, fitted(settings), tls, ready, listener))
+        uvloop.run(_run(home, fitted(settings), tls, ready, listener, serves_control))

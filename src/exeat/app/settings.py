@@ -24,9 +24,11 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8717, ge=0, le=65535)
+    control_host: str = "127.0.0.1"
     control_port: int = Field(default=8718, ge=0, le=65535)
     public_url: str | None = Field(default=None, pattern=_PUBLIC)
     issuer_url: str | None = Field(default=None, pattern=_PUBLIC)
+    access_token_life_s: int = Field(default=900, ge=60, le=3600)
     issuers: tuple[IssuerSettings, ...] = ()
     instance: str = Field(default="gw1", pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
     workers: int = Field(default=1, ge=1, le=64)
@@ -72,8 +74,7 @@ class Settings(BaseSettings):
         if self.issuer_url is not None:
             return self.issuer_url
         scheme = "https" if self.tls_certificate is not None else "http"
-        host = "localhost" if self.host in ("127.0.0.1", "::1", "0.0.0.0", "::") else self.host  # noqa: S104
-        return f"{scheme}://{host}:{self.control_port}"
+        return f"{scheme}://localhost:{self.control_port}"  # passkeys need a name, not an address
 
     def gateway(self) -> GatewaySettings:
         return GatewaySettings(

@@ -145,6 +145,19 @@ def bindings(home: HomeOption = None, as_json: JsonOption = False) -> None:
     )
 
 
+def demand(
+    agent: str,
+    proof: Annotated[str, typer.Argument(help="dpop, mtls, any, or none")],
+    reason: ReasonOption = NONE,
+    home: HomeOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Only credentials bound to a key serve the agent, each request proving possession of it."""
+    desk = open_desk(home, as_)
+    desk.registry.demand_proof(AgentId(agent), "" if proof == "none" else proof, desk.act(reason))
+    say(f"Agent {agent} must prove possession: {proof}.")
+
+
 def add_to(app: typer.Typer) -> None:
-    for command in (unregistered, adopt, bind, unbind, bindings):
+    for command in (unregistered, adopt, bind, unbind, bindings, demand):
         app.command()(command)

@@ -42,10 +42,25 @@ def backup(
             "it holds private keys: whoever reads it can sign as this gateway and open its values"
         )
     else:
-        _note(f"no keys are in it; keep {where / 'keys'} apart, sealed values need master.key")
+        _note(
+            f"no keys are in it; keep {where / 'keys'} apart: sealed values need master.key, "
+            "secrets of servers vault.key"
+        )
+    if elsewhere := _key_elsewhere(where):
+        _note(f"the vault's key is never in it: keep {elsewhere} as well")
     next_step(
         f"exeat restore {made.path} --home NEW   (try it; a backup is proved by restoring it)"
     )
+
+
+def _key_elsewhere(home: Path) -> str:
+    """Where the vault's key is, if not in the home."""
+    from exeat.app.settings import load_settings
+
+    settings = load_settings(home)
+    if settings.vault_key_command:
+        return f"what {settings.vault_key_command[0]} prints"
+    return f"the variable {settings.vault_key_env}" if settings.vault_key_env else ""
 
 
 def restore(

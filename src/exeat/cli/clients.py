@@ -82,7 +82,7 @@ def show_stays(stays: Iterable[Stay]) -> None:
 
 def show_difference(diff: str) -> None:
     for line in diff.split("\n"):
-        say(printable(line) if line.strip() else line)
+        say("\t".join(printable(part) for part in line.split("\t")))
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -23,6 +23,7 @@ NOUNS: Final = {
     "server": ("exeat.cli.server", "app", "MCP servers behind the gateway."),
     "tool": ("exeat.cli.tool", "app", "Tools: review, pin, profile."),
     "key": ("exeat.cli.key", "app", "Bearer keys of agents."),
+    "client": ("exeat.cli.client", "app", "OAuth clients: add, let register, revoke."),
     "secret": ("exeat.cli.secret", "app", "Secrets of servers, sealed in the vault."),
     "policy": ("exeat.cli.policy", "app", "Policies: lint, test, apply, explain."),
     "answer": ("exeat.cli.answer", "answer", "The three answers about an agent."),

@@ -223,6 +223,8 @@ class Snapshot:
     """(issuer, subject) → person."""
     endings: Mapping[str, int] = field(default_factory=dict)
     """Grants and token ids that were ended → nanoseconds after which none of them lives anyway."""
+    proofs: Mapping[AgentId, str] = field(default_factory=dict)
+    """Agents that must prove possession of a key: ``dpop``, ``mtls`` or ``any`` (ID-4)."""
     secrets: Mapping[SecretId, SecretMark] = field(default_factory=dict)
     """Which value of each secret that servers may name is in force; never a value."""
 

@@ -122,6 +122,8 @@ class Credentials:
             user = snapshot.people.get(credential.user)
             if user is None:
                 return None
+        if agent.id in snapshot.proofs:
+            return None  # a key that anybody could carry away proves nothing (ID-4)
         caller = Caller(agent, user, credential.id)
         return _Known(caller, credential.expires_at, None, None)
 
@@ -143,6 +145,11 @@ class Credentials:
         caller = principal(claims, view.snapshot, name, tokens.scopes(claims), tokens.own)
         if isinstance(caller, Refused):
             return caller
+        demanded = view.snapshot.proofs.get(caller.agent.id)
+        if demanded is not None:
+            bound = claims.confirmation
+            if bound is None or demanded not in ("any", bound.method):
+                return Refused(Flaw.PROOF)
         end = min(until, claims.expires_at)
         return _Known(caller, end, claims.audience, claims.confirmation)
 

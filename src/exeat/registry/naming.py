@@ -14,6 +14,7 @@ from exeat.registry.model.stranger import STRANGERS_MAX, Stranger
 from exeat.registry.rules.authority import require_admin
 from exeat.registry.store import RegistryChange
 
+PROOFS = frozenset({"", "dpop", "mtls", "any"})
 BINDING_RANDOM_BYTES = 6
 ENDING_MAX_S = 90 * 86_400
 """No token that we accept lives longer, so none that was ended can come back."""
@@ -81,6 +82,16 @@ class Naming:
         with self._begin() as tx:
             end = min(until, act.at + ENDING_MAX_S * SECOND_NS)
             tx.end_tokens(name, end, act.event("tokens.ended", f"grant:{name}", None, None))
+
+    def demand_proof(self, agent: AgentId, method: str, act: Act) -> None:
+        """ID-4: from its next call on, the agent's credentials must be bound to a key, and each request
+        prove possession of it: ``dpop``, ``mtls``, ``any`` of them; empty: no longer."""
+        if method not in PROOFS:
+            raise Invalid(f"{method[:40]!r} is no proof.", remedy="Use dpop, mtls, any or none.")
+        with self._begin() as tx:
+            require_admin(tx.person(act.actor), f"demand a proof of agent {agent}")
+            subject, after = tx.agent(agent).subject, {"agent": agent, "proof": method}
+            tx.demand_proof(agent, method, act.event("agent.proof_demanded", subject, None, after))
 
     def saw_strangers(self, seen: list[Stranger], act: Act) -> None:
         """ID-5: what unregistered agents tried.  The first sight of each is an event."""

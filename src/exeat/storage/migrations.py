@@ -10,7 +10,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from exeat.core.errors import Invalid, StateUnavailable
-from exeat.storage import schema, schema_identity, schema_vault
+from exeat.storage import schema, schema_authorization, schema_identity, schema_vault
 from exeat.storage.schema import state
 
 
@@ -69,6 +69,15 @@ def _no_vault(tx: sa.Connection) -> None:
     _drop_empty(tx, schema_vault.VAULT)
 
 
+def _authorization(tx: sa.Connection) -> None:
+    _create(tx, schema_authorization.AUTHORIZATION)
+
+
+def _no_authorization(tx: sa.Connection) -> None:
+    for table in reversed(schema_authorization.AUTHORIZATION):
+        table.drop(tx)
+
+
 def _create(tx: sa.Connection, tables: Sequence[sa.Table]) -> None:
     """A table that was left standing is used again."""
     for table in tables:
@@ -93,6 +102,7 @@ MIGRATIONS: Final = (
     Step(_ledger, _no_ledger),
     Step(_identity, _no_identity),
     Step(_vault, _no_vault),
+    Step(_authorization, _no_authorization),
 )
 """Numbered from 1.  A published one is never edited."""
 LATEST: Final = len(MIGRATIONS)

@@ -20,7 +20,7 @@ from exeat.registry.model.tool import Tool
 from exeat.storage import outbox, policy, rows
 from exeat.storage.engine import changing, reading
 from exeat.storage.schema import agents, keys, people, servers, state, tools
-from exeat.storage.schema_identity import bindings, endings, strangers
+from exeat.storage.schema_identity import bindings, endings, proofs, strangers
 
 T = TypeVar("T")
 CHANGED: Final = "exeat_changed"
@@ -170,6 +170,12 @@ class SqlChange(SqlRead):
         self._connection.execute(endings.delete().where(endings.c.until < event.at))
         ended = endings.insert().values(name=name, until=until, epoch=self.epoch)
         self._connection.execute(ended)
+        self.tell(event)
+
+    def demand_proof(self, agent: AgentId, method: str, event: Event) -> None:
+        self._connection.execute(proofs.delete().where(proofs.c.agent == agent))
+        row = proofs.insert().values(agent=agent, method=method, epoch=self.epoch)
+        self._connection.execute(row)
         self.tell(event)
 
     def save_stranger(self, stranger: Stranger, event: Event | None) -> None:

@@ -21,6 +21,14 @@ endings = sa.Table(
     sa.Column("epoch", _BIG, nullable=False, index=True),
 )
 """Tokens of that grant or with that id are refused.  ``until``: then the last of them has expired."""
+proofs = sa.Table(
+    "proofs",
+    metadata,
+    sa.Column("agent", sa.String, sa.ForeignKey("agents.id"), primary_key=True),
+    sa.Column("method", sa.String, nullable=False),
+    sa.Column("epoch", _BIG, nullable=False, index=True),
+)
+"""ID-4: how an agent must prove possession; empty: not at all."""
 strangers = sa.Table(
     "strangers",
     metadata,
@@ -35,4 +43,4 @@ strangers = sa.Table(
 )
 """Read by people, by no decision; so it moves no epoch."""
 
-IDENTITY = (bindings, endings, strangers)
+IDENTITY = (bindings, endings, proofs, strangers)

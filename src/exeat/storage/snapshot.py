@@ -28,7 +28,7 @@ from exeat.registry.model.binding import Kind
 from exeat.registry.model.tool import Profile
 from exeat.storage import policy, rows
 from exeat.storage.schema import agents, keys, people, servers, state, tools
-from exeat.storage.schema_identity import bindings, endings
+from exeat.storage.schema_identity import bindings, endings, proofs
 from exeat.storage.vault import marks
 
 EMPTY: Final = Snapshot(0, {}, {}, {}, {}, {}, {}, None)
@@ -59,6 +59,7 @@ def load(connection: sa.Connection, before: Snapshot) -> Snapshot:
         clients=clients,
         subjects=subjects,
         endings=_endings(connection, before),
+        proofs=_proofs(connection, before),
         secrets=marks(connection, before.secrets, before.epoch),
     )
 
@@ -179,6 +180,13 @@ def _bindings(
 def _endings(connection: sa.Connection, before: Snapshot) -> Mapping[str, int]:
     changed = {row.name: int(row.until) for row in _since(connection, endings, before)}
     return {**before.endings, **changed} if changed else before.endings
+
+
+def _proofs(connection: sa.Connection, before: Snapshot) -> Mapping[AgentId, str]:
+    changed = {AgentId(row.agent): row.method for row in _since(connection, proofs, before)}
+    if not changed:
+        return before.proofs
+    return {name: how for name, how in {**before.proofs, **changed}.items() if how}
 
 
 def _policy(

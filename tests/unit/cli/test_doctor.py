@@ -23,11 +23,15 @@ from exeat.app.doctor import governed, place, program, reach, record
 from exeat.app.doctor.check import Finding, Patient, Status
 from exeat.app.doctor.examine import examine
 from exeat.app.settings import Settings
+from exeat.app.vault import open_vault
 from exeat.cli import main as command_line
 from exeat.core.facts import ServerSpec, Transport
 from exeat.core.ids import AgentId, ServerId
+from exeat.core.secret import TENANT, SecretId
 from exeat.evidence.quota import LedgerLimits
 from exeat.gateway.isolation import NONE
+from exeat.governance.secrets import set_secret
+from exeat.identity.vault.model import VaultKey
 from exeat.storage.ledger import SqliteLedgerStore
 from exeat.storage.migrations import LATEST
 
@@ -432,3 +436,28 @@ def test_a_gateway_under_load_is_not_disturbed(home: Home) -> None:
             assert found["ledger:gw1"].status is Status.OK, found["ledger:gw1"]
         wire.http.close()
         assert gateway.stop() == 0
+
+
+@requirement("ID-10")
+def test_vault(home: Home) -> None:
+    assert at(home, "vault")[0] == "ok"
+    sealed = open_vault(home.path, Settings(), home.state, {})
+    spec = ServerSpec(
+        ServerId("web"), Transport.HTTP, url="http://127.0.0.1:9/", headers_secret={"X-Key": "k"}
+    )
+    home.registry.add_server(spec, ADA, 50, (), home.act())
+    assert at(home, "secret:k")[0] == "problem"
+    set_secret(sealed, SecretId(TENANT, "", "web", "k"), b"hush-hush", home.act())
+    found = look(home)
+    assert found["vault"].status is Status.OK and "secret:k" not in found
+    key = home.path / "keys" / "vault.key"
+    kept = key.read_text()
+    key.write_text(VaultKey(b"x" * 32).text())
+    status, says = at(home, "vault")
+    assert status == "problem" and "1 of 1 secrets do not open: k." in says and "hush" not in says
+    key.write_text(kept)
+    with sealed.store.change() as tx:  # a rotation that was stopped
+        tx.use_key("0" * 16, home.act().event("vault.key_rotated", "vault", None, None))
+    assert at(home, "vault")[0] == "warn"
+    key.unlink()
+    assert "is not in the file" in at(home, "vault")[1]

@@ -176,7 +176,7 @@ def test_declared_files_name_secrets_and_come_back_the_same(exeat: Run, tmp_path
     )
     path = tmp_path / "all.yaml"
     path.write_text(declared)
-    assert "nothing" in exeat("plan", str(path))[1].lower()
+    assert "is what the files say" in exeat("plan", str(path))[1]
     path.write_text(declared.replace("TOKEN: github", "TOKEN: gitlab"))
     code, out, _ = exeat("plan", str(path))
     assert "env_secret" in out and "gitlab" in out

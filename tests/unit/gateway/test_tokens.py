@@ -571,3 +571,18 @@ async def test_a_workload_of_a_trust_domain() -> None:
         stranger = sign(key, {"kid": "s1"}, {**claims, "sub": f"{domain}/other"})
         answer = await w.ask(w.tool(key=stranger))
         assert answer.json["result"]["_meta"]["exeat/denied"]["reason"] == "agent_unregistered"
+
+
+@requirement("ID-4")
+async def test_possession_can_be_demanded_of_an_agent() -> None:
+    idp, key = Idp(), ec_key()
+    async with world(idp) as w:
+        assert (await w.ask(w.tool())).status == 200
+        for demanded, good in (("dpop", True), ("any", True), ("mtls", False)):
+            snapshot = replace(w.state.view.snapshot, proofs={BOT: demanded})
+            w.state.view = type(w.state.view)(snapshot=snapshot, pdp=w.state.view.pdp)
+            token = bound(idp, key)
+            dpop = proof(key, token, jti=demanded)
+            assert (await with_proof(w, token, dpop)).status == (200 if good else 401)
+            assert (await w.ask(w.tool(key=idp.token()))).status == 401
+            assert (await w.ask(w.tool())).status == 401  # the agent's key

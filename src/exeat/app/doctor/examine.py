@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from exeat.app.doctor import governed, place, program, reach, record
+from exeat.app.doctor import governed, place, program, reach, record, vault
 from exeat.app.doctor.check import Check, Finding, Patient, problem
 from exeat.app.settings import Settings, load_settings
 from exeat.core.errors import ExeatError
@@ -29,6 +29,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     governed.agents,
     governed.keys,
     governed.tools,
+    vault.vault,
     reach.servers,
     reach.isolation,
 )

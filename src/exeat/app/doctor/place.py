@@ -74,7 +74,8 @@ def _unknown(path: Path, patient: Patient) -> Iterator[tuple[str, str, str]]:
             yield name, path.name, "".join(difflib.get_close_matches(name, known, 1))
     for name in patient.environ:
         setting = name.removeprefix("EXEAT_").lower()
-        if name.startswith("EXEAT_") and name not in NOT_SETTINGS and setting not in known:
+        own = name in NOT_SETTINGS or name == patient.settings.vault_key_env
+        if name.startswith("EXEAT_") and not own and setting not in known:
             near = difflib.get_close_matches(setting, known, 1)
             yield name, "the environment", f"EXEAT_{near[0].upper()}" if near else ""
 

@@ -17,6 +17,7 @@ from exeat.governance.inventory.hardcoded import (
     fingerprint,
     is_reference,
     names_a_secret,
+    references_in,
     secrets_of,
 )
 from exeat.governance.inventory.survey import target_url
@@ -115,7 +116,7 @@ def _http(entry: Entry, server: ServerId) -> Adopted:
     url = urlunsplit(parts)
     for name, value in entry.headers.items():
         if name.lower() not in _OF_THE_PROTOCOL:
-            header(name, _what(value, f"its header {name}", secret=True), value)
+            header(name, _what(value, f"its header {name}"), value)
     for name, variable in entry.header_variables.items():
         headers[name] = variable
         variables.append(Variable(variable, "as before"))
@@ -172,17 +173,18 @@ def _environment(entry: Entry) -> tuple[dict[str, str], list[Variable]]:
     for name, value in entry.env.items():
         secret = names_a_secret(name) or any(w.startswith(f"env {name}") for w in hidden)
         if secret or is_reference(value) or _FILLED_IN.search(value):
-            variables.append(Variable(name, _what(value, f"its {name}", secret=secret), value))
+            variables.append(Variable(name, _what(value, f"its {name}"), value))
         else:
             plain[name] = value
     return plain, variables
 
 
-def _what(value: str, of: str, *, secret: bool) -> str:
-    if is_reference(value) or _FILLED_IN.search(value):
-        return (
-            f"what `{value}` stood for" if not secret or is_reference(value) else f"{of}, filled in"
-        )
+def _what(value: str, of: str) -> str:
+    references = references_in(value)
+    if is_reference(value):
+        return f"what `{' '.join(references)}` stood for"
+    if references:
+        return f"{of} until now, with `{' '.join(references)}` filled in"
     return f"the value of {of} until now ({fingerprint(value)})"
 
 
@@ -215,7 +217,12 @@ def _resolved(text: str, entry: Entry, around: Around) -> str:
 
 
 def _absolute(path: str, entry: Entry) -> str:
-    return posixpath.normpath(posixpath.join(entry.project or "/", path)) if path else entry.project
+    if path and not posixpath.isabs(path) and not entry.project:
+        raise CannotAdopt(
+            f"it names a place ({path}) that depends on where {entry.client.title} is started",
+            remedy="Write the whole path in its file, and adopt it then.",
+        )
+    return posixpath.normpath(posixpath.join(entry.project, path)) if path else entry.project
 
 
 def _refuse_filled_in(entry: Entry, *texts: str) -> None:

@@ -44,9 +44,10 @@ SHAPES: Final[tuple[tuple[str, re.Pattern[str]], ...]] = tuple(
         ("private key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
     )
 )
-_REFERENCE: Final = re.compile(
-    r"\$\{(?:[A-Za-z]+:)?[^}:]*(?::-(?P<default>[^}]*))?\}|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%"
-)
+_REFERENCE: Final = re.compile(r"\$\{(?:[A-Za-z]+:(?!-))?[^}:]*(?::-(?P<default>[^}]*))?\}")
+_BARE_REFERENCE: Final = re.compile(r"\$[A-Za-z_]\w*|%[A-Za-z_]\w*%")
+"""Only if it is the whole value: a password may well hold a dollar sign."""
+_VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 _SCHEME: Final = re.compile(r"^(?:Bearer|Basic|Token|ApiKey)(?:\s+|$)", re.I)
 _PLAIN: Final = re.compile(
     r"(?:-?[\d.]+|true|false|null|(?:~|\.{1,2})?[/\\].*|[A-Za-z]:\\.*)?", re.S
@@ -89,8 +90,11 @@ def secrets_of(entry: Entry) -> tuple[Secret, ...]:
 
 
 def _all(entry: Entry) -> Iterator[Secret]:
+    passed_on = set(_passed_on(entry.command))
     for name, value in entry.env.items():
         yield from named(f"env {name}", name, value)
+        if name in passed_on and literal_of(value):
+            yield Secret(f"env {name}", "an argument passes it on as one", literal_of(value))
     for name, value in entry.headers.items():
         yield from named(f"header {name}", name, value)
     yield from in_address("url", entry.url)
@@ -165,14 +169,30 @@ def _in_word(where: str, word: str) -> Iterator[Secret]:
     yield from in_address(where, word)
 
 
+def _passed_on(command: tuple[str, ...]) -> Iterator[str]:
+    """Variables whose value a secret's argument takes: ``--header "Authorization: ${NAME}"``."""
+    for word in command:
+        found = _HEADER.fullmatch(word) or _FLAG.fullmatch(word)
+        if found and found[2] and NAMES.search(_snake(found[1])):
+            yield from _VARIABLE.findall(found[2])
+
+
 def literal_of(value: str) -> str:
     """What of a value stands in the file itself: without references, and without a scheme's name."""
     bare = _REFERENCE.sub(lambda found: found["default"] or "", value)
-    return _SCHEME.sub("", bare.strip()).strip()
+    literal = _SCHEME.sub("", bare.strip()).strip()
+    return "" if _BARE_REFERENCE.fullmatch(literal) else literal
 
 
 def is_reference(value: str) -> bool:
-    return bool(_REFERENCE.search(value)) and not literal_of(value)
+    return bool(value.strip()) and not literal_of(value)
+
+
+def references_in(value: str) -> tuple[str, ...]:
+    """Without what they fall back to."""
+    found = [re.sub(r":-[^}]*", "", each.group()) for each in _REFERENCE.finditer(value)]
+    bare = _SCHEME.sub("", value.strip()).strip()
+    return (*found, bare) if _BARE_REFERENCE.fullmatch(bare) else tuple(found)
 
 
 def names_a_secret(name: str) -> bool:

@@ -220,9 +220,12 @@ class JsonText:
             line = self.text.rfind("\n", 0, member.start)
             line -= line > 0 and self.text[line - 1] == "\r"
             return Edit(max(line, 0), tail.end(), "")
-        while self.text[end : end + 1] in (" ", "\t"):
-            end += 1
-        return Edit(member.start, end, "")
+        start = member.start
+        if member.comma < 0:
+            start -= len(self.text[:start]) - len(self.text[:start].rstrip(" \t"))
+        else:
+            end += len(self.text[end:]) - len(self.text[end:].lstrip(" \t"))
+        return Edit(start, end, "")
 
     def _insertion(self, node: Node, key: str, value: Any) -> Iterator[Edit]:
         """One member more at the end of an object, written as its neighbours are."""
@@ -251,8 +254,8 @@ class JsonText:
         return found.group(1) if found else "  "
 
     def _render(self, value: Any, indent: str, many: object) -> str:
-        """``many``: over several lines, unless it is one scalar."""
-        if not many:
+        """``many``: an object over several lines."""
+        if not many or isinstance(value, list):
             return json.dumps(value, ensure_ascii=False)
         shown = json.dumps(value, indent=self._unit, ensure_ascii=False)
         return shown.replace("\n", newline_of(self.text) + indent)

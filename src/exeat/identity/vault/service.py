@@ -66,6 +66,10 @@ class Vault(Generic[Change]):
             raise _missing(SecretId(TENANT, "", "", name))
         return self._open(found)
 
+    def opens(self, secret: Secret) -> None:
+        """Raises VaultFailed unless it does."""
+        self._open(secret)
+
     def names(self) -> tuple[Secret, ...]:
         """All secrets, sealed, by id."""
         with self.store.read() as read:
