@@ -10,36 +10,21 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from exeat.adapters.consent_links import Wish
+from exeat.adapters.oauth_client import NAME
 from exeat.adapters.upstream_credentials import Place, UpstreamCredentials
-from exeat.core.errors import ExeatError
 from exeat.core.facts import ServerSpec
 from exeat.core.upstream_auth import AuthMode, CredentialFailed
 from exeat.identity.model.client import Client
+from exeat.identity.upstream.consent import ConsentRefused, ConsentShown
 from exeat.identity.upstream.rules import Asking, authorization_url, check_response_issuer
 
 WAITING_MAX: Final = 1000
 WAITING_S: Final = 600
 _S: Final = 1_000_000_000
-
-
-class ConsentRefused(ExeatError):
-    """The link or answer is not this person's, is over, or was never given out."""
-
-    code, http_status, rpc_code = "consent_refused", 403, -31507
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What the page tells the person before anything happens.  ``host``: where the browser goes."""
-
-    server: str
-    agent: str
-    host: str
-    scopes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +49,13 @@ class Consent:
         self._credentials, self._spec, self._clock = credentials, spec, clock
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
 
-    async def show(self, link: str, person: str) -> Shown:
+    async def show(self, link: str, person: str) -> ConsentShown:
         """Raises ConsentRefused, CredentialFailed."""
         wish, spec = self._opened(link, person)
         place = await self._place(wish, spec)
-        host = urlsplit(place.server.authorization_endpoint).netloc
-        agent = wish.whose.partition("/")[0]
-        return Shown(wish.server, agent, host, self._credentials.asking(wish, place))
+        parts = urlsplit(place.server.authorization_endpoint)
+        agent, origin = wish.whose.partition("/")[0], f"{parts.scheme}://{parts.netloc}"
+        return ConsentShown(wish.server, agent, origin, self._credentials.asking(wish, place))
 
     async def begin(self, link: str, person: str) -> str:
         """The URL of the authorization server that the browser is sent to.  Raises ConsentRefused,
@@ -129,6 +114,17 @@ class Consent:
         token = await oauth.token(place.server, waiting.client, form)
         await self._credentials.arrived(spec, waiting.wish, place, asking.scopes, token)
         return waiting.wish.server
+
+    def document(self) -> dict[str, Any]:
+        """Of ourselves, for authorization servers that take client ID metadata documents."""
+        return {
+            "client_id": self._credentials.document,
+            "client_name": NAME,
+            "redirect_uris": [self._credentials.redirect_uri],
+            "grant_types": ["authorization_code", "refresh_token"],
+            "response_types": ["code"],
+            "token_endpoint_auth_method": "none",
+        }
 
     def _opened(self, link: str, person: str) -> tuple[Wish, ServerSpec]:
         wish = self._credentials.links.open(link)
