@@ -7,7 +7,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx2
 
 _FIELD = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
-_ACTION = re.compile(r'<form method="post" action="([^"]*)"')
+_ACTION = re.compile(r' method="post" action="([^"]*)"')
 HOPS_MAX = 10
 
 
@@ -33,10 +33,11 @@ class Browser:
         raise AssertionError(f"redirects without end: {self.visited}")
 
     def submit(self, page: httpx2.Response, **fields: str) -> httpx2.Response:
-        """The page's form, with what it holds and what is typed in."""
-        action = _ACTION.search(page.text)
+        """The page's last form (the first is for signing out), with what it holds and what is typed in."""
+        form = page.text.rpartition("<form")[2].partition("</form>")[0]
+        action = _ACTION.search(form)
         assert action is not None, page.text
-        held = {name: unescape(value) for name, value in _FIELD.findall(page.text)}
+        held = {name: unescape(value) for name, value in _FIELD.findall(form)}
         url = urljoin(str(page.url), unescape(action[1]))
         parts = urlsplit(str(page.url))
         origin = f"{parts.scheme}://{parts.netloc}"
