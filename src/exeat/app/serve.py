@@ -16,6 +16,7 @@ import structlog
 import uvloop
 
 from exeat import __version__
+from exeat.adapters.consent import Consent
 from exeat.app.accepting import Accepting
 from exeat.app.control import Control, listening_sockets
 from exeat.app.descriptors import fitted
@@ -31,6 +32,7 @@ from exeat.app.settling import Settling
 from exeat.app.sightings import Sightings
 from exeat.app.strangers import Strangers
 from exeat.app.tls import Certificate, certificate, warn_of_plain_http
+from exeat.app.upstream_access import make_credentials
 from exeat.app.vault import Opener, open_vault, without_vault_key
 from exeat.core.errors import Conflict, ExeatError, NotFound
 from exeat.core.facts import ServerSpec, ToolFacts
@@ -111,6 +113,9 @@ class Gateway:
         self.sightings = Sightings(state.registry, self.loop, self._tools)
         self.vault = open_vault(home, settings, state)
         self.secrets = Opener(self.vault, self.loop)
+        self.credentials = make_credentials(
+            settings, self.vault, self.secrets, _key(home / "keys" / "state.key"), self.journal
+        )
         self.upstreams = Upstreams(
             Surroundings(
                 loop=self.loop,
@@ -121,6 +126,7 @@ class Gateway:
                 observe=self.sightings.saw,
                 client_message=self._unbound,
                 open_secret=self.secrets.open,
+                credentials=self.credentials,
             )
         )
         self.upstreams.follow(first.snapshot.specs, first.snapshot.secrets)
@@ -149,6 +155,8 @@ class Gateway:
         self.entry = TlsEntry(self.edge, context) if context is not None else None
         self.server: asyncio.AbstractServer | None = None
         self.control = control
+        if control is not None:
+            control.consents = Consent(self.credentials, self._spec, time.time_ns)
         self._shared = listener
         self._accepting: Accepting | None = None
         self._relister: asyncio.Task[None] | None = None
@@ -227,6 +235,9 @@ class Gateway:
             chosen = choose_isolation(spec, self.home, os.geteuid(), landlock_abi())
             self._isolations[key] = proven(chosen)
         return self._isolations[key]
+
+    def _spec(self, server: str) -> ServerSpec | None:
+        return self.live.view.snapshot.specs.get(ServerId(server))
 
     def _tools(self) -> Mapping[ActionId, ToolFacts]:
         return self.live.view.snapshot.tools

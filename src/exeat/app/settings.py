@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     allowed_origins: frozenset[str] = frozenset()
     internal_hosts: frozenset[str] = frozenset()
     internal_ca: Path | None = None
+    client_document_url: str | None = Field(default=None, pattern=r"^https://[^/]+/.+$")
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None

@@ -11,6 +11,7 @@ from typing import Any
 
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
 from exeat.core.secret import SecretId
+from exeat.core.upstream_auth import NO_AUTH, UpstreamAuth
 
 
 class Lifecycle(StrEnum):
@@ -150,19 +151,23 @@ class ServerSpec:
     headers_secret: Mapping[str, str] = field(default_factory=dict)
     env_secret: Mapping[str, str] = field(default_factory=dict)
     permit: str = ""
+    auth: UpstreamAuth = NO_AUTH
+    """How the gateway shows an HTTP server who asks (ID-9)."""
 
     @property
     def mode(self) -> UpstreamMode:
         if self.permit:
             return UpstreamMode.PERMIT
-        shown = self.headers_from or self.headers_secret or self.env_from or self.env_secret
+        held = self.headers_from or self.headers_secret or self.env_from or self.env_secret
+        shown = held or self.auth != NO_AUTH
         return UpstreamMode.CREDENTIAL if shown else UpstreamMode.NONE
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """Names of all that it takes from the vault."""
         headers = (secret_of(template)[1] for template in self.headers_secret.values())
-        return tuple(sorted({*headers, *self.env_secret.values()}))
+        own = (self.auth.secret,) if self.auth.secret else ()
+        return tuple(sorted({*headers, *self.env_secret.values(), *own}))
 
 
 @dataclass(frozen=True, slots=True)
