@@ -1,6 +1,7 @@
 """``exeat adopt``: servers of clients move behind the gateway, and back (REG-5)."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -8,9 +9,10 @@ import typer
 
 from exeat.app.inventory.address import bridge_command, server_url
 from exeat.app.inventory.adopt import Plan, carry_out, forget_servers, make_plan
-from exeat.app.inventory.records import FOLDER, ID_RANDOM_BYTES, records, undo
+from exeat.app.inventory.records import FOLDER, ID_RANDOM_BYTES, Undone, records, undo, undo_entries
 from exeat.cli.clients import (
     DryRunOption,
+    EntriesOption,
     GatewayOption,
     RootOption,
     YesOption,
@@ -19,6 +21,7 @@ from exeat.cli.clients import (
     gateway_of,
     short,
     show_difference,
+    show_restored,
     show_stays,
 )
 from exeat.cli.desk import (
@@ -50,6 +53,7 @@ def adopt(  # noqa: PLR0913 - one per option
     undo_last: Annotated[
         bool, typer.Option("--undo", help="Put back what an adoption changed: the last, or by id.")
     ] = False,
+    entries: EntriesOption = False,
     key_file: Annotated[
         Path | None,
         typer.Option(help="For clients that know only stdio: the file with the agent's key."),
@@ -65,7 +69,7 @@ def adopt(  # noqa: PLR0913 - one per option
     """
     desk = open_desk(home, as_)
     if undo_last:
-        _undo(desk, what or [], reason)
+        _undo(desk, what or [], reason, undo_entries if entries else undo)
         return
     base = gateway_of(home, gateway)
     inventory, seen = found_here(None, root, base)
@@ -136,7 +140,7 @@ def _told(plan: Plan, record: str, desk: Desk) -> None:
         next_step(f"exeat server observe {server}, exeat tool pin, and name it in an agent's scope")
 
 
-def _undo(desk: Desk, words: list[str], reason: str) -> None:
+def _undo(desk: Desk, words: list[str], reason: str, back: Callable[..., Undone]) -> None:
     if len(words) > 1:
         raise Invalid("One change at a time is undone.", remedy="Give one id.")
     wanted = words[0] if words else None
@@ -145,9 +149,8 @@ def _undo(desk: Desk, words: list[str], reason: str) -> None:
     ):
         raise Invalid(f"{wanted} is a connection.", remedy="exeat connect CLIENT --undo")
     act = desk.act(reason if reason != NO_REASON else "exeat adopt --undo")
-    done = undo(desk.home, wanted, "adopt")
-    for path in done.restored:
-        say(printable(f"Put back, byte for byte: {short(path)}"))
+    done = back(desk.home, wanted, "adopt")
+    show_restored(done)
     gone, staying = forget_servers(done.record, desk.registry, act)
     if gone:
         say(f"No longer registered: {', '.join(gone)}.")

@@ -94,7 +94,8 @@ def _change(
 ) -> tuple[Change, str]:
     text = rewritten(file.place.client, file.document.text, moves, url_of, bridge)
     data = (file.mark + text).encode()
-    return Change(file.place.client.id, file.found, data), shown(inventory, file, text)
+    paths = tuple(move.seen.entry.path for move in moves)
+    return Change(file.place.client.id, file.found, data, paths), shown(inventory, file, text)
 
 
 def shown(inventory: Inventory, file: ReadFile, text: str) -> str:

@@ -227,10 +227,9 @@ def _absolute(path: str, entry: Entry) -> str:
 
 def _refuse_filled_in(entry: Entry, *texts: str) -> None:
     for text in texts:
-        found = _FILLED_IN.search(text)
-        if found:
+        if _FILLED_IN.search(text):
             raise CannotAdopt(
-                f"it uses {found.group()}, which only {entry.client.title} fills in",
+                f"it uses {' '.join(references_in(text))}, which only {entry.client.title} fills in",
                 remedy="Write the value in its place, and adopt it then.",
             )
 
