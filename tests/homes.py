@@ -11,6 +11,7 @@ from typing import Any
 from exeat.app.observe import fetch_definitions
 from exeat.core.facts import Effect, ServerSpec, Transport, tool_action
 from exeat.core.ids import AgentId, Digest, PersonId, ServerId
+from exeat.core.upstream_auth import NO_AUTH, UpstreamAuth
 from exeat.registry.model.act import Act
 from exeat.registry.model.agent import Charter, Scope
 from exeat.registry.model.tool import Profile
@@ -62,6 +63,7 @@ class Home:
         env: Mapping[str, str] | None = None,
         shared: bool = False,
         extra: Iterable[str] = (),
+        auth: UpstreamAuth = NO_AUTH,
     ) -> ServerId:
         server = ServerId(name)
         spec = ServerSpec(
@@ -72,6 +74,7 @@ class Home:
             cwd=cwd,
             env=env or {},
             shared=shared,
+            auth=auth,
         )
         self.registry.add_server(spec, ADA, 50, extra, self.act())
         return server

@@ -81,8 +81,11 @@ class Kept(TokenStorage):
         self.client = client_info
 
 
-def stock_client(url: str, person: Person, kept: Kept, **consent: Any) -> OAuthClientProvider:
-    """The SDK's own provider; the person stands behind its browser."""
+def stock_client(
+    url: str, person: Person, kept: Kept, document: str | None = None, **consent: Any
+) -> OAuthClientProvider:
+    """The SDK's own provider; the person stands behind its browser.  ``document``: its client id, if it
+    is an address (CIMD)."""
     told: dict[str, str] = {}
 
     async def open_browser(where: str) -> None:
@@ -97,4 +100,4 @@ def stock_client(url: str, person: Person, kept: Kept, **consent: Any) -> OAuthC
         client_name="Stock Client",
         redirect_uris=[CALLBACK],  # type: ignore[list-item]
     )
-    return OAuthClientProvider(url, metadata, kept, open_browser, callback)
+    return OAuthClientProvider(url, metadata, kept, open_browser, callback, document)

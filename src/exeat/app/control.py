@@ -22,6 +22,7 @@ from exeat.app.fetching import make_fetcher
 from exeat.app.issuers import oauth_key
 from exeat.app.settings import Settings
 from exeat.app.tls import Certificate
+from exeat.console.upstreams import Consents
 from exeat.core.errors import Conflict, ExeatError
 from exeat.core.ids import PersonId
 from exeat.core.limits import HEAD_TIME_MAX_S
@@ -151,6 +152,8 @@ class Control:
             raise
         self._context: ssl.SSLContext | None = None
         self._server: uvicorn.Server | None = None
+        self.consents: Consents | None = None
+        """Set before the start: pages on which people give access to upstreams (ID-9)."""
 
     def _app(self, gateway_port: int, settled: Settled) -> ASGIApp:
         settings = self._settings
@@ -163,7 +166,15 @@ class Control:
         )
         fetching = make_fetcher(settings)
         mint = Mint(self.issuer, self._key, os.urandom, settings.access_token_life_s)
-        return control_app(self._state, self._site, mint, resources, fetching, settled)
+        return control_app(
+            self._state,
+            self._site,
+            mint,
+            resources,
+            fetching,
+            settled,
+            consents=self.consents,
+        )
 
     async def start(self, gateway_port: int, tls: Certificate | None, settled: Settled) -> None:
         """``gateway_port``: of the gateway's edge, whose endpoints tokens are for.  ``settled``: waits

@@ -11,7 +11,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from exeat.api import oauth, oauth_metadata
-from exeat.console import consent, signin
+from exeat.console import consent, signin, upstreams
 from exeat.console.pages import Console
 from exeat.identity.authorization.model.doing import Doing
 from exeat.identity.authorization.rules.resources import Resources
@@ -46,6 +46,7 @@ def control_app(
     fetching: Fetching,
     settled: Settled,
     clock: Callable[[], int] = time.time_ns,
+    consents: upstreams.Consents | None = None,
 ) -> ASGIApp:
     """``fetching``: the guarded client for documents of clients (GW-10).  ``settled``: waits until
     gateways decide by a change.  ``clock``: nanoseconds."""
@@ -81,6 +82,8 @@ def control_app(
         *consent.routes(console),
         *signin.routes(console),
     ]
+    if consents is not None:
+        routes += upstreams.routes(console, consents)
     app = Starlette(routes=routes)
     app.mount("/static", StaticFiles(packages=[("exeat.console", "static")]))
     return Guard(app, site)

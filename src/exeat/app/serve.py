@@ -16,6 +16,7 @@ import structlog
 import uvloop
 
 from exeat import __version__
+from exeat.adapters.consent import Consent
 from exeat.app.accepting import Accepting
 from exeat.app.control import Control, listening_sockets
 from exeat.app.descriptors import fitted
@@ -24,12 +25,14 @@ from exeat.app.journal import Journal
 from exeat.app.live import Live, Pace, View, load_view, running
 from exeat.app.lock import HomeLock, Turn
 from exeat.app.notify import notify
+from exeat.app.permits import permit_signer
 from exeat.app.rooting import Rooting
 from exeat.app.settings import Settings
 from exeat.app.settling import Settling
 from exeat.app.sightings import Sightings
 from exeat.app.strangers import Strangers
 from exeat.app.tls import Certificate, certificate, warn_of_plain_http
+from exeat.app.upstream_access import make_credentials
 from exeat.app.vault import Opener, open_vault, without_vault_key
 from exeat.core.errors import Conflict, ExeatError, NotFound
 from exeat.core.facts import ServerSpec, ToolFacts
@@ -43,6 +46,7 @@ from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
 from exeat.gateway.handover import Handover
 from exeat.gateway.isolation import Isolation, choose_isolation, landlock_abi, proven
+from exeat.gateway.permits import Permits
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.tls import TlsEntry
 from exeat.gateway.upstreams import Surroundings, Upstreams
@@ -109,6 +113,9 @@ class Gateway:
         self.sightings = Sightings(state.registry, self.loop, self._tools)
         self.vault = open_vault(home, settings, state)
         self.secrets = Opener(self.vault, self.loop)
+        self.credentials = make_credentials(
+            settings, self.vault, self.secrets, _key(home / "keys" / "state.key"), self.journal
+        )
         self.upstreams = Upstreams(
             Surroundings(
                 loop=self.loop,
@@ -119,6 +126,7 @@ class Gateway:
                 observe=self.sightings.saw,
                 client_message=self._unbound,
                 open_secret=self.secrets.open,
+                credentials=self.credentials,
             )
         )
         self.upstreams.follow(first.snapshot.specs, first.snapshot.secrets)
@@ -135,11 +143,20 @@ class Gateway:
             self.handover,
             tokens,
         )
+        self.front.permits = Permits(
+            permit_signer(home),
+            self._signer.verifier.name,
+            settings.permit_life_s,
+            time.time_ns,
+            os.urandom,
+        )
         self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop, self.front.admit)
         self.tls = tls
         self.entry = TlsEntry(self.edge, context) if context is not None else None
         self.server: asyncio.AbstractServer | None = None
         self.control = control
+        if control is not None:
+            control.consents = Consent(self.credentials, self._spec, time.time_ns)
         self._shared = listener
         self._accepting: Accepting | None = None
         self._relister: asyncio.Task[None] | None = None
@@ -218,6 +235,9 @@ class Gateway:
             chosen = choose_isolation(spec, self.home, os.geteuid(), landlock_abi())
             self._isolations[key] = proven(chosen)
         return self._isolations[key]
+
+    def _spec(self, server: str) -> ServerSpec | None:
+        return self.live.view.snapshot.specs.get(ServerId(server))
 
     def _tools(self) -> Mapping[ActionId, ToolFacts]:
         return self.live.view.snapshot.tools
@@ -343,6 +363,7 @@ def make_keys(home: Path) -> None:
     _master(home / "keys" / "master.key")
     _key(home / "keys" / "state.key")
     oauth_key(home)
+    permit_signer(home)
 
 
 async def _run(

@@ -10,6 +10,7 @@ from exeat.cli.desk import AsOption, Desk, HomeOption, ReasonOption, next_step, 
 from exeat.core.errors import Invalid
 from exeat.core.facts import ServerSpec, Transport
 from exeat.core.ids import PersonId, ServerId
+from exeat.core.upstream_auth import NO_AUTH, UpstreamAuth, read_auth
 
 CommandArgument = Annotated[
     list[str] | None, typer.Argument(help="After `--`: the command of a stdio server.")
@@ -33,11 +34,39 @@ HeaderSecretOption = Annotated[
     list[str] | None,
     typer.Option(help="HEADER=NAME, or 'HEADER=Bearer {NAME}': a secret of the vault."),
 ]
+AuthOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How the gateway signs in to an HTTP server: none, client-credentials, authorization-code."
+    ),
+]
+AuthWithOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=VALUE for --auth: issuer, client_id, secret (in the vault), secret_from (a variable), "
+        "key_file, scopes."
+    ),
+]
 CwdOption = Annotated[str | None, typer.Option(help="Working directory of a stdio server.")]
 RunAsOption = Annotated[str | None, typer.Option(help="User of a stdio server (gateway as root).")]
 MethodOption = Annotated[
     list[str] | None,
     typer.Option(help="A method beyond MCP's own that may pass if policy permits."),
+]
+
+
+PermitOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--permit/--no-permit",
+        help="It demands a signed permit for each tools/call (exeat.permit).",
+    ),
+]
+AudienceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--permit-audience", help="What its permits are for; else its address, or its id."
+    ),
 ]
 
 
@@ -62,11 +91,15 @@ def add(  # noqa: PLR0913 - one per option
     env_secret: EnvSecretOption = None,
     header_from: HeaderFromOption = None,
     header_secret: HeaderSecretOption = None,
+    auth: AuthOption = None,
+    auth_with: AuthWithOption = None,
     cwd: CwdOption = None,
     run_as: RunAsOption = None,
     shared: Annotated[
         bool, typer.Option("--shared", help="It keeps no state: one process serves all.")
     ] = False,
+    permit: PermitOption = None,
+    permit_audience: AudienceOption = None,
     allow_method: MethodOption = None,
     reason: ReasonOption = NONE,
     home: HomeOption = None,
@@ -91,7 +124,9 @@ def add(  # noqa: PLR0913 - one per option
         shared=shared,
         headers_secret=_pairs(header_secret, "a header and a secret"),
         env_secret=_pairs(env_secret, "a variable and a secret"),
+        auth=_auth(auth, auth_with, NO_AUTH),
     )
+    spec = _with_permit(spec, permit, permit_audience)
     server = desk.registry.add_server(
         spec, PersonId(owner or desk.actor), trust, allow_method or [], desk.act(reason)
     )
@@ -111,11 +146,15 @@ def change(  # noqa: PLR0913 - one per option
     env_secret: EnvSecretOption = None,
     header_from: HeaderFromOption = None,
     header_secret: HeaderSecretOption = None,
+    auth: AuthOption = None,
+    auth_with: AuthWithOption = None,
     cwd: CwdOption = None,
     run_as: RunAsOption = None,
     shared: Annotated[
         bool | None, typer.Option("--shared/--not-shared", help="Whether one process serves all.")
     ] = None,
+    permit: PermitOption = None,
+    permit_audience: AudienceOption = None,
     allow_method: MethodOption = None,
     reason: ReasonOption = NONE,
     home: HomeOption = None,
@@ -133,10 +172,12 @@ def change(  # noqa: PLR0913 - one per option
         "env_secret": _pairs(env_secret, "a variable and a secret"),
     }
     given: dict[str, Any] = {"url": url, "cwd": cwd, "run_as": run_as, "shared": shared}
+    given |= {"auth": _auth(auth, auth_with, spec.auth)}
     given |= {"command": tuple(command) if command else None}
     given |= {"env_from": tuple(env_from) if env_from is not None else None}
     given |= {field: _merged(getattr(spec, field), new) for field, new in pairs.items() if new}
     changed = replace(spec, **{field: new for field, new in given.items() if new is not None})
+    changed = _with_permit(changed, permit, permit_audience)
     server = desk.registry.change_server(
         changed,
         PersonId(owner) if owner is not None else old.owner,
@@ -146,6 +187,25 @@ def change(  # noqa: PLR0913 - one per option
     )
     say(f"Server {server.id} is changed.")
     _missing(desk, server.spec)
+
+
+def _with_permit(spec: ServerSpec, permit: bool | None, audience: str | None) -> ServerSpec:
+    if permit is None and audience is None:
+        return spec
+    if permit is False:
+        return replace(spec, permit="")
+    return replace(spec, permit=audience or spec.permit or spec.url or spec.id)
+
+
+def _auth(mode: str | None, given: list[str] | None, before: UpstreamAuth) -> UpstreamAuth:
+    """Another mode starts afresh; `NAME=` takes an entry away."""
+    kept = before.pairs() if mode in (None, before.mode.value) else {}
+    pairs = _merged(kept, _pairs(given, "a name and a value"))
+    if mode is not None:
+        pairs["mode"] = mode
+    if pairs and "mode" not in pairs:
+        raise Invalid("--auth-with says nothing without --auth.", remedy="Give --auth MODE too.")
+    return read_auth(pairs)
 
 
 def _merged(old: dict[str, str], given: dict[str, str]) -> dict[str, str]:

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from exeat.core.decision import Decision, Reason
+from exeat.core.errors import ExeatError, Invalid
 from exeat.core.request import AccessRequest
 from exeat.core.strictjson import MalformedJson, parse
+from exeat.core.upstream_auth import ConsentNeeded
 from exeat.evidence.model import Status
-from exeat.gateway import answers, tasks
+from exeat.gateway import answers, consent, tasks
 from exeat.gateway.answer import ClientAnswer
 from exeat.gateway.held import Turn
 from exeat.gateway.inbound import Request, RequestId
-from exeat.gateway.link import Handle, Link, MessageSink
+from exeat.gateway.link import Handle, Link, MessageSink, Outbound
 from exeat.gateway.methods import (
     CANCELLED,
     RETRYABLE_WITH_INPUT,
@@ -49,8 +51,8 @@ class Call:
 
     __slots__ = (
         "_answered", "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer",
-        "given", "given_up", "reason", "request", "round", "rounds", "route", "ruled", "started",
-        "turn", "unlimited",
+        "consented", "given", "given_up", "obstacle", "request", "round", "rounds", "route", "ruled",
+        "started", "turn", "unlimited",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +70,10 @@ class Call:
         self.answer = answer
         self.started = front.loop.time()
         self.unlimited = request.method == _LISTEN
-        self.reason = ""
+        self.obstacle: ExeatError | None = None
+        """Why there is no link."""
+        self.consented = False
+        """The client says that its person went to give consent."""
         self.given_up = ""
         """Why it is not to be sent any more; empty while it is."""
         self.ruled: Decision | None = None
@@ -142,7 +147,10 @@ class Call:
             return self._front.held.resume(self, self.turn)
         link = self._link
         if link is None or not link.usable or self.route.upstream.closed:
-            self.link_failed(self.reason or "is not running", sent=False)
+            if self.obstacle is not None:
+                self.link_unauthorized(self.obstacle)
+            else:
+                self.link_failed("is not running", sent=False)
             return False
         method, target, offers = self.request.method, self.access.target, self.route.offers
         if method in tasks.OWNED or "task" in self.request.params:
@@ -158,8 +166,12 @@ class Call:
         level = session.log_level if session is not None else ""
         outbound = translate(self.request, link.era, target, offers, level)
         outbound.may_stream = method in RETRYABLE_WITH_INPUT
+        if self.route.upstream.guarded:
+            outbound.still = self._still
         if link.era is Era.MODERN and method == "tools/call" and self.access.tool is not None:
             outbound.param_headers = self._front.mirrors.headers(self.access)
+        if method == "tools/call" and not self._permit(enforced, outbound):
+            return False
         sink: MessageSink = self
         across = link.era is Era.LEGACY and self.request.era is Era.MODERN
         if across and offers and outbound.may_stream:
@@ -168,6 +180,22 @@ class Call:
         if self._enforced is None:  # the link said at once that it could not
             return False
         self._handle = handle
+        return True
+
+    def _permit(self, enforced: Enforced, outbound: Outbound) -> bool:
+        """ID-11: where the server demands one; False if it cannot be made, and then nothing leaves."""
+        audience, permits = self.route.upstream.spec.permit, self._front.permits
+        if not audience:
+            return True
+        try:
+            if permits is None:
+                raise Invalid("needs a permit, and this gateway has no key to sign one")
+            outbound.permit = permits.sign(
+                self.access, audience, enforced.id, self.route.run, outbound.params
+            )
+        except Invalid as error:
+            self.link_failed(str(error), sent=False)
+            return False
         return True
 
     def _changes(self, link: Link) -> bool:
@@ -393,6 +421,17 @@ class Call:
         self.finish(
             "unknown" if sent else "failed", cause="upstream_failed" if sent else "not_sent"
         )
+
+    def link_unauthorized(self, error: ExeatError) -> None:
+        """There is no credential for the upstream, so nothing was done there."""
+        if isinstance(error, ConsentNeeded):
+            consent.ask(self._front, self, error)
+        else:
+            self.link_failed(str(error), sent=False)
+
+    def _still(self) -> bool:
+        enforced = self._enforced
+        return enforced is not None and self._front.pipeline.still(enforced)
 
     def broke(self) -> None:
         """The gateway itself failed before the call was sent."""

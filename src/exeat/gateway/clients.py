@@ -12,6 +12,7 @@ from exeat.core.errors import ExeatError
 from exeat.core.facts import Lifecycle, ServerFacts
 from exeat.core.ids import ActionId, AgentId, ServerId
 from exeat.core.request import AccessRequest, Caller
+from exeat.core.upstream_auth import ConsentNeeded
 from exeat.gateway import answers, tasks
 from exeat.gateway.answer import ClientAnswer, Waiting
 from exeat.gateway.changes import (
@@ -145,8 +146,10 @@ class Clients:
         facts, upstream = found
         route = Route(facts, upstream, caller, session, session.principal, "", "", session.offers)
         made = await self.front.router.make_link(route)
-        if isinstance(made, str):
-            return made
+        if isinstance(made, ConsentNeeded):  # each later request can lead to the page
+            return {"capabilities": _AGGREGATE, "serverInfo": INFO}
+        if isinstance(made, ExeatError):
+            return str(made)
         return upstream.about_of(made)
 
     async def _discover(
@@ -159,6 +162,8 @@ class Clients:
                 if found is not None:
                     await found[1].prepare(principal_key(caller), offered(request, None))
                     about = found[1].about
+            except ConsentNeeded:  # each later request can lead to the page
+                pass
             except ExeatError as failure:
                 failed = answers.upstream_failed(request.id, server, str(failure), "", sent=False)
                 answer.final(failed)

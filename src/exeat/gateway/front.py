@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from exeat.core.decision import Decision, Reason
+from exeat.core.errors import ExeatError
 from exeat.core.facts import ToolFacts
 from exeat.core.ids import ServerId
 from exeat.core.request import Caller
-from exeat.gateway import answers
+from exeat.gateway import answers, consent
 from exeat.gateway.answer import ClientAnswer
 from exeat.gateway.asks import Asks
 from exeat.gateway.authority import scopes_for
@@ -40,6 +41,7 @@ from exeat.gateway.link import Link
 from exeat.gateway.lists import Lists
 from exeat.gateway.methods import CLIENT_METHODS, LIST_KEY, Era
 from exeat.gateway.param_headers import Mirrors, disagreement
+from exeat.gateway.permits import Permits
 from exeat.gateway.pipeline import Enforced, Pipeline
 from exeat.gateway.routes import Route, Router
 from exeat.gateway.sealing import StateSealer
@@ -98,6 +100,8 @@ class Front:
         self.task_names = TaskNames(state_key)
         self.lists = Lists(self)
         self.clients = Clients(self)
+        self.permits: Permits | None = None
+        """Signs for servers that demand permits; without it they cannot be called."""
         self.calls: set[Call] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self._last_alive = loop.time()
@@ -335,6 +339,7 @@ class Front:
             return None
         call = Call(self, route, request, access, answer)
         call.given = given.answers
+        call.consented = given.consented
         if given.held:
             return self._taken_over(call, given.held)
         if route.session is not None:
@@ -379,11 +384,13 @@ class Front:
             assume_pinned(call)
             call.submit(NO_LINK)
             return
+        if call.consented and route.upstream.http is not None:
+            await route.upstream.http.account(route.principal).consented(consent.WAIT_S)
         made = await self.router.make_link(route)
         call.access = self.pipeline.refreshed(call.access)  # that took a while
-        if isinstance(made, str):
+        if isinstance(made, ExeatError):
             # GW-11: the attempt is decided and recorded all the same; its outcome is "not sent"
-            call.reason = made
+            call.obstacle = made
             assume_pinned(call)
             call.submit(UNREACHABLE)
             return

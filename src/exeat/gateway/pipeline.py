@@ -171,6 +171,10 @@ class Pipeline:
         self.outcome(enforced, "failed", cause=cause)
         return replace(enforced, decision=decision)
 
+    def still(self, enforced: Enforced) -> bool:
+        """Whether a recorded action may leave once more, after what was sent came back undone."""
+        return self._again(enforced, "state_changed").permitted
+
     def refreshed(self, request: AccessRequest, at: int | None = None) -> AccessRequest:
         """The same request on the facts in force now: a probe or a question may have taken a while.
         An agent, a key or a user that is gone counts as retired.  ``at``: the time to decide for."""

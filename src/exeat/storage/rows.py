@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from exeat.core.facts import Effect, Lifecycle, ServerSpec, Sink, Transport
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
+from exeat.core.upstream_auth import read_auth
 from exeat.registry.model.agent import Acceptance, Agent, Charter, Scope
 from exeat.registry.model.binding import Binding, Kind
 from exeat.registry.model.canonical import canonical
@@ -135,6 +136,8 @@ def _spec_text(s: ServerSpec) -> str:
             "shared": s.shared,
             "headers_secret": dict(s.headers_secret),
             "env_secret": dict(s.env_secret),
+            "permit": s.permit,
+            "auth": s.auth.pairs(),
         }
     )
 
@@ -154,6 +157,8 @@ def to_spec(server: str, text: str) -> ServerSpec:
         s["shared"],
         headers_secret=s.get("headers_secret", {}),
         env_secret=s.get("env_secret", {}),
+        permit=s.get("permit", ""),
+        auth=read_auth(s.get("auth", {})),
     )
 
 

@@ -12,6 +12,7 @@ from exeat.core.facts import ServerSpec, Transport, secret_of
 from exeat.core.ids import PersonId, ServerId
 from exeat.registry.model.act import Act
 from exeat.registry.model.names import server_name
+from exeat.registry.model.upstream_auth import check_auth
 
 TRUST_MAX: Final = 100
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -23,8 +24,17 @@ _SECRET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _TEMPLATE: Final = re.compile(r"([A-Za-z][A-Za-z-]{0,19} )?\{[^{}]*\}|[^{}]*")
 """An authentication scheme and no other text, so that no part of a secret can stand in the open."""
 _RESERVED: Final = frozenset(
-    {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept"}
+    {
+        "host",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "connection",
+        "accept",
+        "exeat-permit",
+    }
 )
+_AUDIENCE: Final = re.compile(r"[!-~]{1,256}")
 _METHOD: Final = re.compile(r"[A-Za-z0-9_$][A-Za-z0-9_$./-]{0,127}")
 
 
@@ -88,6 +98,7 @@ class Server:
                 "url": s.url,
                 "headers_from": dict(sorted(s.headers_from.items())),
                 "headers_secret": dict(sorted(s.headers_secret.items())),
+                "auth": s.auth.pairs(),
             }
         else:
             where = {
@@ -103,6 +114,8 @@ class Server:
             "id": self.id,
             "transport": s.transport.value,
             **where,
+            "permit": s.permit,
+            "mode": s.mode.value,
             "owner": self.owner,
             "trust": self.trust,
             "active": self.active,
@@ -124,7 +137,15 @@ def check_spec(spec: ServerSpec) -> None:
     else:
         _check_stdio(spec)
     _check_secrets(spec)
-    for name in (*spec.headers_from.values(), *spec.env_from, *spec.env, *spec.env_secret):
+    if spec.permit and not _AUDIENCE.fullmatch(spec.permit):
+        raise Invalid(
+            f"{spec.permit!r} cannot be the audience of a permit.",
+            remedy="Use up to 256 printable ASCII characters without a space: the server's address.",
+        )
+    check_auth(spec)
+    own = (spec.auth.secret_from, spec.auth.subject_from)
+    named = (*spec.headers_from.values(), *spec.env_from, *spec.env, *spec.env_secret)
+    for name in (*named, *filter(None, own)):
         if not _ENV_NAME.fullmatch(name):
             raise Invalid(f"{name!r} is not the name of an environment variable.")
 
