@@ -5,6 +5,7 @@ import socket
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 from command_line import Run, run
 from gateways import Gateway, agent, running
@@ -66,6 +67,14 @@ async def test_an_adopted_server_answers_through_the_gateway_and_so_does_a_conne
     port = int((home.path / "exeat.toml").read_text().split()[-1])
     with running(Gateway(home.path, port)) as gateway:
         assert written["url"] == gateway.endpoint("time")
+        async with httpx2.AsyncClient() as http:
+            refused = await http.post(written["url"], json={})
+            challenge = refused.headers["www-authenticate"]
+            metadata = await http.get(
+                challenge.partition('resource_metadata="')[2].partition('"')[0]
+            )
+        assert refused.status_code == 401
+        assert metadata.json()["resource"] == written["url"]  # or a client would refuse to sign in
         async with agent(written["url"], key) as client:
             result = await client.call_tool("get_current_time", {"timezone": "UTC"})
             assert not result.is_error

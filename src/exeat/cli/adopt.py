@@ -22,6 +22,7 @@ from exeat.cli.clients import (
     count,
     found_here,
     gateway_of,
+    gateways_known,
     short,
     show_difference,
     show_restored,
@@ -74,7 +75,7 @@ def adopt(  # noqa: PLR0913 - one per option
         _undo(desk, what or [], reason, undo_entries if entries else undo)
         return
     base = gateway_of(home, gateway)
-    inventory, seen = found_here(None, root, base)
+    inventory, seen = found_here(None, root, gateways_known(home, gateway))
     plan = make_plan(
         inventory,
         _chosen(seen, what or []),

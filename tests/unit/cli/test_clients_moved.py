@@ -88,7 +88,7 @@ def test_discover_tells_it_as_data(run: Run, user: Path) -> None:
         ("codex", "inline"),
         ("codex", "dotted"),
     ]
-    assert told["gateway"] == GATEWAY and told["summary"]["bypassing"] == 7
+    assert told["gateways"] == [GATEWAY] and told["summary"]["bypassing"] == 7
     assert told["servers"][1]["same_server_in"][0].startswith("windsurf:")
 
 
@@ -517,6 +517,18 @@ def test_connect_needs_a_home_and_a_port(run: Run, user: Path) -> None:
         '"https://gw.test/mcp"'
         in run("connect", "cursor", "--dry-run", "--gateway", "https://gw.test/mcp/")[1]
     )
+
+
+@requirement("REG-5")
+def test_a_public_address_is_what_clients_get(exeat: Run, user: Path) -> None:
+    (user / ".exeat" / "exeat.toml").write_text('public_url = "https://gw.example.test"\n')
+    assert exeat("connect", "cursor", "--yes")[0] == 0
+    assert '"url": "https://gw.example.test/mcp"' in (user / ".cursor/mcp.json").read_text()
+    (user / ".gemini/settings.json").write_text(
+        f'{{"mcpServers": {{"here": {{"httpUrl": "{GATEWAY}/git"}}}}}}'
+    )
+    _, out, _ = exeat("discover", "--client", "cursor", "--client", "gemini-cli")
+    assert "  exeat: through the gateway" in out and "  here: through the gateway" in out
 
 
 @requirement("REG-5")
