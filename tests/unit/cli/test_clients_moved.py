@@ -454,6 +454,7 @@ def test_connect_writes_an_entry_without_a_secret_and_takes_it_back(
         assert "--key-file FILE" in err
     else:
         assert entry == WRITTEN[client]
+        assert "exeat client open" in err
     assert "is connected already" in exeat("connect", client, "--yes")[1]
     assert exeat("connect", client, "--undo")[0] == 0
     assert config_files(user, project()) == before
