@@ -40,6 +40,7 @@ from exeat.cli.desk import (
     say,
 )
 from exeat.core.errors import Invalid, NotFound
+from exeat.governance.inventory.clients import CLAUDE_DESKTOP
 from exeat.governance.inventory.survey import Seen, named
 
 
@@ -90,6 +91,8 @@ def adopt(  # noqa: PLR0913 - one per option
     if not plan.changes:
         raise Invalid("Nothing can be adopted.", remedy="The lines above say why.")
     _show(plan)
+    if key_file is None and any(c.client == CLAUDE_DESKTOP.id for c in plan.changes):
+        say("Claude Desktop's bridge needs the agent's key: add --key-file FILE, or set EXEAT_KEY.")
     if dry_run:
         say("Nothing was changed (--dry-run).")
         return
