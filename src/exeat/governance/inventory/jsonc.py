@@ -188,7 +188,7 @@ class JsonText:
         if going[-1] == len(members) - 1 and len(going) > 1 and members[-1].comma < 0:
             kept = max(n for n in range(len(members)) if n not in going[1:])
             comma = members[kept].comma
-            edits.append(Edit(comma, comma + 1, ""))
+            edits.append(self._without_comma(comma))
         wanted = with_value(self.value, entry, swapped_value(node.value, new, drop))
         return self._confirmed(apply(self.text, edits), wanted)
 
@@ -220,7 +220,7 @@ class JsonText:
         edits = [self._without(members[place])]
         if place == len(members) - 1 and place and members[place].comma < 0:
             comma = members[place - 1].comma
-            edits.append(Edit(comma, comma + 1, ""))
+            edits.append(self._without_comma(comma))
         return self._confirmed(apply(self.text, edits), wanted)
 
     def _node(self, path: Path) -> Node:
@@ -244,10 +244,19 @@ class JsonText:
             return Edit(max(line, 0), tail.end(), "")
         start = member.start
         if member.comma < 0:
-            start -= len(self.text[:start]) - len(self.text[:start].rstrip(" \t"))
+            start = len(self.text[:start].rstrip(" \t"))
         else:
-            end += len(self.text[end:]) - len(self.text[end:].lstrip(" \t"))
+            end = self._past_spaces(end)
         return Edit(start, end, "")
+
+    def _without_comma(self, comma: int) -> Edit:
+        after = self._past_spaces(comma + 1)
+        return Edit(comma, after if self.text[after : after + 1] not in "\r\n/" else comma + 1, "")
+
+    def _past_spaces(self, at: int) -> int:
+        while self.text[at : at + 1] in (" ", "\t"):
+            at += 1
+        return at
 
     def _insertion(self, node: Node, key: str, value: Any) -> Iterator[Edit]:
         """One member more at the end of an object, written as its neighbours are."""
