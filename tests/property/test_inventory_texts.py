@@ -26,7 +26,14 @@ from exeat.governance.inventory.jsonc import JsonText
 from exeat.governance.inventory.masking import masked
 from exeat.governance.inventory.moves import plan_moves, rewritten
 from exeat.governance.inventory.survey import Gateways, survey
-from exeat.governance.inventory.text import decode, lookup, swapped_value, with_value
+from exeat.governance.inventory.text import (
+    CannotEdit,
+    Malformed,
+    decode,
+    lookup,
+    swapped_value,
+    with_value,
+)
 from exeat.governance.inventory.toml_text import TomlText, render
 
 NEW = {"type": "http", "url": "http://127.0.0.1:8717/mcp/x"}
@@ -123,6 +130,10 @@ def test_an_entry_is_added_to_json_and_nothing_else_changes(data: st.DataObject)
     writer = Writer(data, comments=data.draw(st.booleans()))
     text = writer.gap() + writer.write(value) + writer.gap()
     wanted = with_value(value, ("mcpServers", "exeat"), NEW)
+    if lookup(value, ("mcpServers", "exeat")) is not None:
+        with pytest.raises(CannotEdit, match="is there already"):
+            JsonText(text).added(("mcpServers",), "exeat", NEW)
+        return
 
     changed = JsonText(text).added(("mcpServers",), "exeat", NEW)
 
@@ -131,7 +142,7 @@ def test_an_entry_is_added_to_json_and_nothing_else_changes(data: st.DataObject)
     if "mcpServers" in value:
         assert JsonText(back).value == value
     rest = iter(changed)  # what stood there stands there still, in order
-    if lookup(value, ("mcpServers", "exeat")) is None and value.get("mcpServers", value):
+    if value.get("mcpServers", value):
         assert all(char in rest for char in text)
 
 
@@ -267,7 +278,7 @@ ANYTHING = (
 
 
 @requirement("REG-5")
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.dictionaries(TEXTS, st.dictionaries(KEYS, ANYTHING) | VALUES, max_size=3),
     st.sampled_from([c for c in CLIENTS.values() if c.id != "codex"]),
@@ -297,7 +308,7 @@ def test_whatever_an_entry_holds_it_is_told_and_moves_or_stays(
 
 
 @requirement("REG-5")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_undoing_gives_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory, before: bytes, after: bytes
@@ -317,8 +328,6 @@ def test_undoing_gives_the_same_bytes(
 @settings(max_examples=1000, deadline=None)
 @given(st.binary(max_size=40) | st.text('{}[]":,/*\\ \n\tau\ufeff', max_size=30).map(str.encode))
 def test_any_bytes_are_read_or_refused_with_a_place(data: bytes) -> None:
-    from exeat.governance.inventory.text import Malformed
-
     for reader in (JsonText, TomlText):
         try:
             _, text = decode(data)

@@ -193,6 +193,9 @@ class JsonText:
         return self._confirmed(apply(self.text, edits), wanted)
 
     def added(self, holder: Path, name: str, new: Mapping[str, Any]) -> str:
+        listed = lookup(self.value, holder)
+        if isinstance(listed, Mapping) and name in listed:
+            raise CannotEdit(f"{name!r} is there already.")
         wanted = with_value(self.value, (*holder, name), dict(new))
         depth = 0
         while depth < len(holder) and lookup(self.value, holder[: depth + 1]) is not None:
