@@ -19,6 +19,7 @@ from exeat.cli.clients import (
     RootOption,
     YesOption,
     confirm,
+    count,
     found_here,
     gateway_of,
     short,
@@ -148,7 +149,8 @@ def _vault(desk: Desk) -> HomeVault:
 
 def _told(plan: Plan, record: str, desk: Desk) -> None:
     new = [move.server for move in plan.new_servers]
-    say(f"Changed {len(plan.changes)} files; registered: {', '.join(new) or 'nothing new'}.")
+    files = count(len(plan.changes), "file")
+    say(f"Changed {files}; registered: {', '.join(new) or 'nothing new'}.")
     say(
         f"The files as they were are in {short(str(desk.home / FOLDER / record))} (only you can read "
         "them; they hold the secrets that stood in them: give those servers new ones in the end)."

@@ -79,6 +79,10 @@ def short(path: str) -> str:
     return f"~{path[len(home) :]}" if path.startswith(f"{home}/") else path
 
 
+def count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def show_stays(stays: Iterable[Stay]) -> None:
     for stay in stays:
         entry = stay.seen.entry

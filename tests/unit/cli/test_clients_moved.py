@@ -322,15 +322,18 @@ def test_one_server_by_its_name(exeat: Run, user: Path) -> None:
 
 @requirement("REG-5")
 def test_an_undo_keeps_servers_that_something_relies_on(exeat: Run, user: Path) -> None:
-    assert exeat("adopt", "codex/docs", "codex/search", "--yes")[0] == 0
+    assert exeat("adopt", "codex/docs", "codex/search", "windsurf/zap", "--yes")[0] == 0
     assert exeat("person", "add", "bob")[0] == 0
     code, _, err = exeat(
         "agent", "add", "bot", "--owner", "ada", "--deputy", "bob", "--server", "docs", "--effect", "read",
         "--ends", "2099-01-31",
     )  # fmt: skip
     assert code == 0, err
+    code, _, err = exeat("server", "change", "search", "--trust", "5")
+    assert code == 0, err
     code, out, _ = exeat("adopt", "--undo")
-    assert code == 0 and "No longer registered: search." in out
+    assert code == 0 and "No longer registered: zap." in out
+    assert "Still registered: search: Server search was changed since." in out
     assert "Still registered: docs: The scope of agent bot names server docs." in out
 
 

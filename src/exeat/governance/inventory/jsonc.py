@@ -64,6 +64,11 @@ class _Reader:
     def fail(self, position: int, what: str) -> Malformed:
         return Malformed.at(self.text, position, what)
 
+    def note(self, position: int, what: str) -> None:
+        """The first of its kind: to say where each is would take a walk through the text for each."""
+        if all(each.what != what for each in self.notes):
+            self.notes.append(self.fail(position, what))
+
     def skip(self, at: int) -> int:
         """Over white space and comments."""
         while True:
@@ -73,7 +78,7 @@ class _Reader:
             found = _COMMENT.match(self.text, at)
             if found is None:
                 raise self.fail(at, "a comment that does not end")
-            self.notes.append(self.fail(at, "a comment"))
+            self.note(at, "a comment")
             at = found.end()
 
     def value(self, at: int, depth: int) -> Node:
@@ -111,7 +116,7 @@ class _Reader:
             after, comma = self.separator(node.end, "}")
             members.append(Member(key, at, node, comma))
             if key in value:
-                self.notes.append(self.fail(at, "a key that stands twice"))
+                self.note(at, "a key that stands twice")
             value[key] = node.value
             at = after
         return Node(start, at + 1, value, tuple(members))
@@ -131,7 +136,7 @@ class _Reader:
         if self.text[at : at + 1] == ",":
             after = self.skip(at + 1)
             if self.text[after : after + 1] == close:
-                self.notes.append(self.fail(at, "a comma after the last one"))
+                self.note(at, "a comma after the last one")
             return after, at
         if self.text[at : at + 1] != close:
             raise self.fail(at, f"neither a comma nor {close}")
