@@ -245,7 +245,9 @@ def exeat(upstream_port: int, path: str, core: int, out: Path, **settings: str) 
     bearer = prepare_home(home, f"http://127.0.0.1:{upstream_port}{path}")
     command = [str(Path(sys.executable).with_name("exeat")), "up", "--home", str(home)]
     command += ["--port", str(port)]
-    env = {f"EXEAT_{name.upper()}": value for name, value in settings.items()}
+    env = {
+        f"EXEAT_{name.upper()}": value for name, value in {"control_port": "0", **settings}.items()
+    }
     with started(command, port, core, out / "exeat.log", env) as pid:
         yield Target("exeat", port, "/mcp/shop", "/mcp/bank", bearer, pid)
 

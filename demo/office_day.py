@@ -95,7 +95,8 @@ class World:
         return f"http://127.0.0.1:{self.port}/mcp"
 
     def environ(self) -> dict[str, str]:
-        return {**os.environ, "EXEAT_HOME": str(self.home), "NO_COLOR": "1"}
+        kept = {**os.environ, "EXEAT_HOME": str(self.home), "NO_COLOR": "1"}
+        return {**kept, "EXEAT_CONTROL_PORT": "0"}
 
     def exeat(self, *words: str, expect: int = 0) -> str:
         """Run one `exeat` command; returns what it printed."""

@@ -6,6 +6,7 @@ import pytest
 from client_files import SECRETS, everything
 from requirements import requirement
 
+from exeat.core.errors import Invalid
 from exeat.core.facts import ServerSpec, Transport
 from exeat.core.ids import ServerId
 from exeat.governance.inventory.adoption import Adopted, Around, CannotAdopt, adopted
@@ -37,48 +38,73 @@ def taken(raw: dict[str, object], project: str = "", client: str = "vscode") -> 
 def test_no_secret_of_any_client_enters_a_specification() -> None:
     seen = survey(everything(), HERE)
     plan = plan_moves(seen, {}, AROUND)
-    assert len(plan.moves) == 25 and len(plan.stays) == 7
-    shown = repr([(m.spec, m.variables, m.notes) for m in plan.moves])
+    assert len(plan.moves) == 26 and len(plan.stays) == 6
+    shown = repr([(m.spec, m.variables, m.secrets, m.notes) for m in plan.moves])
     shown += repr([(s.why, s.remedy) for s in plan.stays])
     assert not [secret for secret in SECRETS if secret in shown]
     for move in plan.moves:
         check_spec(move.spec)
 
 
-@requirement("REG-5")
-def test_a_commands_secrets_become_names_of_variables() -> None:
+@requirement("REG-5", "ID-10")
+def test_a_commands_secrets_go_into_the_vault() -> None:
     found = taken({
         "command": "npx", "args": ["-y", "srv"], "cwd": "~/w", "envFile": "${userHome}/.env",
-        "env": {"API_KEY": "EXAMPLE-0", "TOKEN": "${input:t}", "LOG": "info", "DB": "postgres://u:EXAMPLE@h"},
+        "env": {"API_KEY": "EXAMPLE-0", "TOKEN": "${input:t}", "LOG": "info", "DB": "postgres://u:EXAMPLE@h", "NO_KEY": ""},
     })  # fmt: skip
     assert found.spec == ServerSpec(
         ServerId("x"), Transport.STDIO, command=("npx", "-y", "srv"), env={"LOG": "info"},
-        env_from=("API_KEY", "TOKEN", "DB", "FROM_FILE"), cwd="/home/ada/w",
+        env_from=("TOKEN", "FROM_FILE"), cwd="/home/ada/w", env_secret={"API_KEY": "api_key", "DB": "db"},
     )  # fmt: skip
-    assert [v.holds for v in found.variables] == [
-        "the value of its API_KEY until now (9 characters)",
-        "what `${input:t}` stood for",
-        "the value of its DB until now (22 characters, sha256 "
-        + found.variables[2].holds.rpartition(" ")[2],
-        "its value in /home/ada/.env",
+    assert [(g.name, g.value) for g in found.secrets] == [
+        ("api_key", "EXAMPLE-0"),
+        ("db", "postgres://u:EXAMPLE@h"),
+    ]
+    assert found.secrets[0].holds == "its API_KEY (9 characters)"
+    assert "EXAMPLE" not in repr(found)
+    assert [(v.name, v.holds) for v in found.variables] == [
+        ("TOKEN", "what `${input:t}` stood for"),
+        ("FROM_FILE", "its value in /home/ada/.env"),
+    ]
+
+
+@requirement("REG-5", "ID-10")
+def test_headers_go_into_the_vault_and_unknown_ones_are_asked_for() -> None:
+    found = taken({"url": "https://u:EXAMPLE@h.test/mcp", "headers": {
+        "X-Key": "EXAMPLE-0", "Content-Type": "application/json", "X-Tenant": "t-${env:T}",
+        "X-Auth": "Token ${env:A}", "X-Whole": "${env:W:-}"}})  # fmt: skip
+    assert found.spec.url == "https://h.test/mcp"
+    assert found.spec.headers_secret == {
+        "Authorization": "authorization",
+        "X-Key": "x-key",
+        "X-Tenant": "x-tenant",
+        "X-Auth": "Token {x-auth}",
+        "X-Whole": "x-whole",
+    }
+    assert found.secrets[0].value == "Basic dTpFWEFNUExF"
+    assert [(g.holds, bool(g.value)) for g in found.secrets[1:]] == [
+        ("its header X-Key (9 characters)", True),
+        ("its header X-Tenant, with `${env:T}` filled in", False),
+        ("what `${env:A}` stood for", False),
+        ("what `${env:W}` stood for", False),
     ]
 
 
 @requirement("REG-5")
-def test_headers_become_variables_with_the_servers_name() -> None:
-    found = taken({"url": "https://u:EXAMPLE@h.test/mcp", "headers": {
-        "X-Key": "EXAMPLE-0", "Content-Type": "application/json", "X-Tenant": "t-${env:T}"}})  # fmt: skip
-    assert found.spec.url == "https://h.test/mcp"
-    assert found.spec.headers_from == {
-        "Authorization": "EXEAT_X_AUTHORIZATION",
-        "X-Key": "EXEAT_X_X_KEY",
-        "X-Tenant": "EXEAT_X_X_TENANT",
-    }
-    assert [v.holds for v in found.variables] == [
-        "`Basic ` and base64 of the user:password of its old address",
-        "the value of its header X-Key until now (9 characters)",
-        "its header X-Tenant until now, with `${env:T}` filled in",
-    ]
+def test_what_codex_takes_from_its_environment() -> None:
+    found = taken({"url": "https://h.test", "bearer_token_env_var": "T"}, client="vscode")
+    assert found.spec.headers_secret == {"Authorization": "Bearer {authorization}"}
+    assert [(g.holds, g.value) for g in found.secrets] == [("the value of T", "")]
+    found = taken({"url": "https://h.test", "env_http_headers": {"X-T": "TENANT"}})
+    assert found.spec.headers_from == {"X-T": "TENANT"}
+
+
+@requirement("REG-5")
+@pytest.mark.parametrize("value", ["tab\there", "new\nline", "ünï", " zzz"])
+def test_a_header_that_cannot_be_sent_stays_and_is_not_told(value: str) -> None:
+    with pytest.raises(Invalid, match="cannot be sent in a header") as refused:
+        taken({"url": "https://h.test", "headers": {"X-Key": value}})
+    assert value.strip() not in str(refused.value)
 
 
 @requirement("REG-5")
@@ -88,7 +114,8 @@ def test_containers_take_their_secrets_from_the_environment() -> None:
     assert found.spec.command == (
         "docker", "run", "-i", "-e", "A_TOKEN", "--env=B_TOKEN", "--env=C_TOKEN", "-e", "LOG=1", "img",
     )  # fmt: skip
-    assert found.spec.env_from == ("A_TOKEN", "B_TOKEN", "C_TOKEN")
+    assert found.spec.env_secret == {n: n.lower() for n in ("A_TOKEN", "B_TOKEN", "C_TOKEN")}
+    assert [g.value for g in found.secrets] == ["EXAMPLE-a", "EXAMPLE-b", "EXAMPLE-c"]
 
 
 @requirement("REG-5")
@@ -97,8 +124,8 @@ def test_mcp_remote_with_headers_becomes_an_address() -> None:
         "-y", "mcp-remote@latest", "https://h.test/mcp", "--header", "Authorization:${AUTH}"],
         "env": {"AUTH": "Bearer EXAMPLE-0"}})  # fmt: skip
     assert (found.spec.url, found.spec.command) == ("https://h.test/mcp", ())
-    assert found.spec.headers_from == {"Authorization": "EXEAT_X_AUTHORIZATION"}
-    assert found.variables[0].value == "Bearer EXAMPLE-0"
+    assert found.spec.headers_secret == {"Authorization": "authorization"}
+    assert found.secrets[0].value == "Bearer EXAMPLE-0"
     signs_in = taken({"command": "npx", "args": ["mcp-remote", "https://h.test/mcp"]})
     assert signs_in.spec.command == ("npx", "mcp-remote", "https://h.test/mcp")
 
@@ -161,22 +188,33 @@ def test_other_servers_of_the_same_name_get_their_own_ids() -> None:
     assert [m.server for m in plan_moves(seen, known, AROUND).moves] == ["x", "x-3", "x-4"]
 
 
-@requirement("REG-5")
-def test_one_variable_cannot_hold_two_values() -> None:
+@requirement("REG-5", "ID-10")
+def test_each_server_has_its_own_secrets() -> None:
     def with_key(command: str, value: str) -> Entry:
         return one({"command": command, "env": {"API_KEY": value}})
 
-    seen = survey(
-        [with_key("a", "EXAMPLE-1"), with_key("b", "EXAMPLE-2"), with_key("c", "EXAMPLE-1")], HERE
-    )
+    seen = survey([with_key("a", "EXAMPLE-1"), with_key("b", "EXAMPLE-2")], HERE)
+    plan = plan_moves(seen, {}, AROUND)
+    assert [(m.server, [g.value for g in m.secrets]) for m in plan.moves] == [
+        ("x", ["EXAMPLE-1"]),
+        ("x-2", ["EXAMPLE-2"]),
+    ]
+    twins = survey([with_key("a", "EXAMPLE-1"), with_key("a", "EXAMPLE-2")], HERE)
+    second = plan_moves(twins, {}, AROUND).moves[1]
+    assert (second.new, second.secrets) == (False, ())
+    assert second.notes == ("it had another value of api_key; from now on there is one for all",)
+
+
+@requirement("REG-5")
+def test_one_variable_of_the_environment_cannot_hold_two_values() -> None:
+    def with_key(command: str, value: str) -> Entry:
+        return one({"command": command, "env": {"API_KEY": value}})
+
+    seen = survey([with_key("a", "${A}"), with_key("b", "${B}"), with_key("c", "${A}")], HERE)
     plan = plan_moves(seen, {}, AROUND)
     assert [m.spec.command for m in plan.moves] == [("a",), ("c",)]
     assert [s.why for s in plan.stays] == ["another server needs another value of API_KEY"]
     assert plan.moves[1].notes == ("API_KEY goes to another server, too: both get one value",)
-    twins = survey([with_key("a", "EXAMPLE-1"), with_key("a", "EXAMPLE-2")], HERE)
-    assert plan_moves(twins, {}, AROUND).moves[1].notes == (
-        "it had another value of API_KEY; from now on there is one for all",
-    )
 
 
 @requirement("REG-5")
