@@ -30,6 +30,7 @@ from exeat.core.upstream_auth import (
     Refused,
     UpstreamAuth,
 )
+from exeat.identity.model.client import Client, ClientAuth
 from exeat.identity.upstream.consent import ConsentRefused
 
 pytestmark = pytest.mark.anyio
@@ -163,10 +164,19 @@ async def test_a_code_of_another_issuer_is_never_shown(world: World, told: str |
     answer.pop("iss")
     if told is not None:
         answer["iss"] = told.format(issuer=world.site.issuer)
-    for _ in range(2):
-        with pytest.raises((CredentialFailed, ConsentRefused)):
-            await world.consent.finish({**answer, "error": "<b>evil</b>"}, "ann")
+    with pytest.raises(CredentialFailed, match="answer"):
+        await world.consent.finish(answer, "ann")
+    with pytest.raises(ConsentRefused, match="no consent under way"):
+        await world.consent.finish({**answer, "iss": world.site.issuer}, "ann")
     assert world.site.tokens == []
+
+
+@requirement("ID-9")
+async def test_an_error_of_another_issuer_is_not_believed(world: World) -> None:
+    answer = world.site.authorize(await world.consent.begin(await world.link(), "ann"))
+    forged = {"state": answer["state"], "iss": "https://evil.example", "error": "access_denied"}
+    with pytest.raises(CredentialFailed, match="another authorization server"):
+        await world.consent.finish(forged, "ann")
 
 
 @requirement("ID-9")
@@ -217,7 +227,8 @@ async def test_an_ended_token_is_refreshed_once_for_all_and_rotated(world: World
     ]
     assert world.site.tokens[1]["resource"] == f"{world.site.site.url}/mcp"
     world.now += 3600 * S
-    assert await account.obtain(None) not in (first, found[0])  # with the rotated refresh token
+    third = await account.obtain(None)  # with the rotated refresh token
+    assert third not in (first, found[0]) and third.value.startswith("Bearer access-")
 
 
 @requirement("ID-9")
@@ -428,6 +439,16 @@ async def test_the_gateways_own_access(world: World, tmp_path: Any) -> None:
     world.now += 3600 * S
     assert account.current() is None
     assert await account.obtain(None) == NO_CREDENTIAL  # and the server says again what it wants
+
+
+@requirement("ID-9")
+async def test_a_client_is_never_shown_to_a_server_that_does_not_know_it(world: World) -> None:
+    oauth = world.credentials.client_for("")
+    server = await oauth.server(world.site.issuer)
+    client = Client("https://other.example", "me", ClientAuth.BASIC, secret="s")
+    with pytest.raises(CredentialFailed, match="not known to"):
+        await oauth.token(server, client, {"grant_type": "client_credentials"})
+    assert world.site.tokens == [] and "'s'" not in repr(client)
 
 
 @requirement("ID-9")
