@@ -58,6 +58,7 @@ class Recorded:
     reason: str
     policies: tuple[str, ...]
     outcome: str
+    mode: str
 
 
 @dataclass(slots=True)
@@ -82,11 +83,20 @@ class World:
         return self.home / "ledger" / "gw1.db"
 
     @property
+    def permit_keys(self) -> Path:
+        return self.folder / "permit-keys.json"
+
+    @property
+    def office_url(self) -> str:
+        return f"http://127.0.0.1:{self.office_port}/mcp"
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/mcp"
 
     def environ(self) -> dict[str, str]:
-        return {**os.environ, "EXEAT_HOME": str(self.home), "NO_COLOR": "1"}
+        kept = {**os.environ, "EXEAT_HOME": str(self.home), "NO_COLOR": "1"}
+        return {**kept, "EXEAT_CONTROL_PORT": "0"}
 
     def exeat(self, *words: str, expect: int = 0) -> str:
         """Run one `exeat` command; returns what it printed."""
@@ -136,7 +146,7 @@ class World:
         return [
             Recorded(
                 leaf.index, leaf.agent.id, leaf.action.id, leaf.verdict, leaf.reason,
-                leaf.policies, outcomes.get(leaf.index, ""),
+                leaf.policies, outcomes.get(leaf.index, ""), leaf.action.upstream_mode,
             )
             for leaf in leaves
             if isinstance(leaf, DecisionLeaf) and leaf.action.method == "tools/call"
@@ -146,6 +156,7 @@ class World:
 @contextlib.contextmanager
 def office_server(world: World) -> Iterator[None]:
     command = [sys.executable, str(HERE / "office_server.py"), "--data", str(world.office)]
+    command += ["--permit-keys", str(world.permit_keys)]
     log = world.folder / "office.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -170,17 +181,22 @@ def make_repository(folder: Path) -> None:
         subprocess.run(["git", "-C", str(folder), *command], check=True, capture_output=True)
 
 
+def found(world: World) -> None:
+    """The home, and for the office the public key of its gateway."""
+    world.exeat("init", "--me", "ada")
+    world.permit_keys.write_text(world.exeat("permit", "keys"))
+
+
 def prepare(world: World) -> dict[str, str]:
     """People, servers, pins, agents, policy, keys, all through the CLI.  Returns agent → key."""
     exeat = world.exeat
     make_repository(world.folder / "repository")
-    exeat("init", "--me", "ada")
     for person in ("bob", "cleo", "dan"):
         exeat("person", "add", person)
     exeat("server", "add", "time", "--", str(BIN / "mcp-server-time"), "--local-timezone", "UTC")
     git = [str(BIN / "mcp-server-git"), "--repository", str(world.folder / "repository")]
     exeat("server", "add", "git", "--", *git)
-    exeat("server", "add", "office", "--url", f"http://127.0.0.1:{world.office_port}/mcp")
+    exeat("server", "add", "office", "--url", world.office_url, "--permit")
     for server in ("time", "git", "office"):
         exeat("server", "observe", server)
         exeat("tool", "pin", server, "--all", "--reason", "reviewed for the demo")

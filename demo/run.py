@@ -23,7 +23,7 @@ import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from office_day import Failed, Recorded, World, office_server, prepare
+from office_day import Failed, Recorded, World, found, office_server, prepare
 from rich.console import Console
 from rich.table import Table
 
@@ -169,6 +169,33 @@ async def everyday(story: Story) -> None:
         )
 
 
+async def around(story: Story) -> None:
+    """Straight to the office: it shows its tools, and carries none out without the gateway's signature."""
+    world = story.world
+    executed, decided = len(world.executed()), len(world.recorded())
+    async with (
+        httpx2.AsyncClient(timeout=CALL_S) as http,
+        Client(streamable_http_client(world.office_url, http_client=http), mode="auto") as client,
+    ):
+        shown = {each.name for each in (await client.list_tools()).tools}
+        try:
+            said = text(await client.call_tool("get_balance", {"account": "payroll"}))
+        except MCPError as error:
+            said = str(error)
+    story.expect("get_balance" in shown, f"the office showed {sorted(shown)}")
+    story.expect("Refused: The call needs one permit" in said, f"around the gateway: {said}")
+    story.expect(
+        len(world.executed()) == executed, "the office carried out a call without a permit"
+    )
+    story.expect(len(world.recorded()) == decided, "a call around the gateway is on record")
+    modes = {each.action.partition("/")[0]: each.mode for each in world.recorded() if each.mode}
+    story.expect(modes.get("office") == "permit-enforced", f"the proofs say {modes}")
+    story.line(
+        "go around exeat, straight to\nthe office", "[red]refused[/] by it",
+        "it takes no call without a permit that\nexeat signed for exactly this one", "none",
+    )  # fmt: skip
+
+
 async def changed_definition(story: Story) -> None:
     """The server now shows another definition of send_mail; nobody has seen it yet."""
     (story.world.office / "changed").touch()
@@ -300,7 +327,7 @@ def tamper(path: Path) -> None:
 
 
 async def play(story: Story) -> None:
-    for scene in (everyday, changed_definition, owner_leaves, killed):
+    for scene in (everyday, around, changed_definition, owner_leaves, killed):
         await scene(story)
 
 
@@ -321,6 +348,7 @@ def main() -> int:
     world = World(folder)
     out.print("Starting three MCP servers and exeat; a real MCP client plays the agents.")
     try:
+        found(world)
         with office_server(world):
             story = Story(world, prepare(world))
             world.up()

@@ -37,13 +37,18 @@ class Home:
         self.registry.register_person(BOB, ["operator"], self.act())
 
     @classmethod
+    def opened(cls, path: Path) -> "Home":
+        """One that is there."""
+        home = cls.__new__(cls)
+        home.path, home.state = path, open_state(path, None)
+        home.registry = Registry(home.state.registry, os.urandom)
+        return home
+
+    @classmethod
     def copied(cls, from_: Path, to: Path) -> "Home":
         """A home that nothing has open, copied: cheaper than to make it and run a gateway on it."""
         shutil.copytree(from_, to)
-        home = cls.__new__(cls)
-        home.path, home.state = to, open_state(to, None)
-        home.registry = Registry(home.state.registry, os.urandom)
-        return home
+        return cls.opened(to)
 
     def act(self, reason: str = "for a test", actor: PersonId = ADA) -> Act:
         return Act(actor, "test", reason, time.time_ns())

@@ -40,6 +40,10 @@ def random(size: int) -> bytes:
     return os.urandom(size)
 
 
+async def _settled() -> None:
+    """No gateway runs here."""
+
+
 @dataclass
 class Page:
     status: int
@@ -68,7 +72,9 @@ class Portal:
         self.site = site_at(ISSUER, 8718, frozenset())
         self.mint = Mint(ISSUER, KEY, random)
         resources = Resources.at("http", "127.0.0.1", 8717, (), "")
-        self.app = control_app(state, self.site, self.mint, resources, self.web, lambda: self.now)
+        self.app = control_app(
+            state, self.site, self.mint, resources, self.web, _settled, lambda: self.now
+        )
         self.clients = Clients(state.authorization, random)
         self.sign_in = SignIn(state.sign_in, RelyingParty("localhost", ISSUER), random)
 

@@ -403,12 +403,14 @@ class World:
     clients: dict[tuple[str, str, str], AgentId] = field(default_factory=dict)
     subjects: dict[tuple[str, str], PersonId] = field(default_factory=dict)
     endings: dict[str, int] = field(default_factory=dict)
+    permit: str = ""
+    """The audience of the permits that the upstream demands (ID-11)."""
 
     async def __aenter__(self) -> "World":
         loop = asyncio.get_running_loop()
         self.upstream = Upstream(self.tools, legacy=self.legacy)
         url = f"http://127.0.0.1:{await self.upstream.start()}/mcp"
-        self.spec = ServerSpec(UP, Transport.HTTP, url=url)
+        self.spec = ServerSpec(UP, Transport.HTTP, url=url, permit=self.permit)
         self.ledger = MemoryLedger()
         self.state = State(None)
         self.state.view = self.view()

@@ -94,6 +94,7 @@ def test_one_entry_of_json_changes_and_nothing_else(data: st.DataObject) -> None
     assert changed.count("\r\n") == changed.count("\n") or "\r\n" not in text
     if not comments:
         assert json.loads(changed) == wanted
+    assert JsonText(changed).restored(("mcpServers", name), document) == text
     node = document._node(("mcpServers", name))
     assert changed.startswith(text[: node.start])
     assert changed.endswith(text[node.end :])
@@ -114,6 +115,9 @@ def test_an_entry_is_added_to_json_and_nothing_else_changes(data: st.DataObject)
     changed = JsonText(text).added(("mcpServers",), "exeat", NEW)
 
     assert JsonText(changed).value == wanted
+    back = JsonText(changed).restored(("mcpServers", "exeat"), JsonText(text))
+    if "mcpServers" in value:
+        assert JsonText(back).value == value
     rest = iter(changed)  # what stood there stands there still, in order
     if lookup(value, ("mcpServers", "exeat")) is None and value.get("mcpServers", value):
         assert all(char in rest for char in text)
@@ -201,8 +205,13 @@ def test_one_entry_of_toml_changes_and_nothing_else(data: st.DataObject) -> None
     assert tomllib.loads(changed) == with_value(before, ("mcp_servers", name), kept)
     assert all(line in changed for line in top)
     assert changed.count("\r\n") == changed.count("\n") or nl == "\n"
+    assert (
+        tomllib.loads(TomlText(changed).restored(("mcp_servers", name), TomlText(text))) == before
+    )
     added = TomlText(text).added(("mcp_servers",), "new server", {"url": "http://x"})
     assert added.startswith(text)
+    gone = TomlText(added).restored(("mcp_servers", "new server"), TomlText(text))
+    assert gone.rstrip() == text.rstrip()
     assert tomllib.loads(added) == with_value(
         before, ("mcp_servers", "new server"), {"url": "http://x"}
     )

@@ -250,6 +250,10 @@ def _client(trusted: TrustedIssuer, settings: Introspection) -> Client:
     return Client(trusted.url, settings.client_id, ClientAuth.BASIC, secret=secret)
 
 
+SIGNING_USES: Final = ("sig", "jwt-svid")
+"""``jwt-svid``: in the bundle of a SPIFFE trust domain (SPIFFE Trust Domain and Bundle, 4.2.2)."""
+
+
 def public_keys(document: Mapping[str, Any]) -> tuple[ECKey | OKPKey | RSAKey, ...]:
     """The keys of a JWK set (RFC 7517) that may verify a signature.  A key that is not understood, is
     symmetric, short, or meant for something else is left out.  Raises FetchRefused on no JWK set."""
@@ -258,7 +262,7 @@ def public_keys(document: Mapping[str, Any]) -> tuple[ECKey | OKPKey | RSAKey, .
         raise FetchRefused("the document is no JWK set")
     found: list[ECKey | OKPKey | RSAKey] = []
     for entry in listed[:KEYS_MAX]:
-        if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
+        if not isinstance(entry, dict) or entry.get("use", "sig") not in SIGNING_USES:
             continue
         if entry.get("kty") == "RSA" and len(str(entry.get("n"))) * 6 < RSA_BITS_MIN:
             continue

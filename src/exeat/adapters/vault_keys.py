@@ -88,12 +88,24 @@ class _Elsewhere:
     def add(self, key: VaultKey) -> None:
         raise Conflict(
             f"exeat cannot put a new key into {self.name}.",
-            remedy="Make one (openssl rand -base64 32), put it there in front of the old one, apart "
-            "by a space, then run `exeat secret rotate`.",
+            remedy="Make one (openssl rand -base64 32), put it there, in front of an old one and apart "
+            "by white space, for every gateway; then say it again.",
         )
 
     def drop(self, keys: frozenset[str]) -> None:
         """The old key may be taken away by whoever keeps it."""
+
+
+class SharedFileKeys(_Elsewhere):
+    """The same file in every home of gateways that share a database.  A key that exeat made in one of them
+    would be unknown to the others, and gone with a home that does not last."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = FileKeys(path)
+        self.name = self._file.name
+
+    def read(self) -> tuple[VaultKey, ...]:
+        return self._file.read()
 
 
 class EnvironmentKeys(_Elsewhere):

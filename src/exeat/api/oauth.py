@@ -22,6 +22,7 @@ from exeat.identity.authorization.service.grants import Grants
 from exeat.identity.authorization.service.proofs import Proofs
 from exeat.identity.authorization.service.tokens import Issued
 from exeat.web.attempts import Attempts
+from exeat.web.bindings import Settled
 from exeat.web.visits import read_form, read_json
 
 RETRY_AFTER_S: Final = 60
@@ -39,6 +40,7 @@ class Endpoints:
     proofs: Proofs
     attempts: Attempts
     clock: Callable[[], int]
+    settled: Settled
 
     async def token(self, request: Request) -> Response:
         """RFC 6749 3.2."""
@@ -68,6 +70,7 @@ class Endpoints:
         token = need(form, "token")
         client = await self._client(request, form)
         await asyncio.to_thread(self.grants.revoke_token, client, token, self.clock())
+        await self.settled()
         return Response()
 
     async def register(self, request: Request) -> Response:

@@ -31,6 +31,7 @@ from exeat.identity.authorization.rules.resources import Resources
 from exeat.identity.authorization.service.tokens import Mint
 from exeat.identity.signin.service import RelyingParty, SignIn
 from exeat.storage.state import State
+from exeat.web.bindings import Settled
 from exeat.web.site import site_at
 
 HEAD_MAX_BYTES: Final = 32 * 1024
@@ -154,7 +155,7 @@ class Control:
         self.consents: Consents | None = None
         """Set before the start: pages on which people give access to upstreams (ID-9)."""
 
-    def _app(self, gateway_port: int) -> ASGIApp:
+    def _app(self, gateway_port: int, settled: Settled) -> ASGIApp:
         settings = self._settings
         resources = Resources.at(
             "https" if settings.tls_certificate is not None else "http",
@@ -166,13 +167,20 @@ class Control:
         fetching = make_fetcher(settings)
         mint = Mint(self.issuer, self._key, os.urandom, settings.access_token_life_s)
         return control_app(
-            self._state, self._site, mint, resources, fetching, consents=self.consents
+            self._state,
+            self._site,
+            mint,
+            resources,
+            fetching,
+            settled,
+            consents=self.consents,
         )
 
-    async def start(self, gateway_port: int, tls: Certificate | None) -> None:
-        """``gateway_port``: of the gateway's edge, whose endpoints tokens are for."""
+    async def start(self, gateway_port: int, tls: Certificate | None, settled: Settled) -> None:
+        """``gateway_port``: of the gateway's edge, whose endpoints tokens are for.  ``settled``: waits
+        until gateways decide by what was changed."""
         config = uvicorn.Config(
-            self._app(gateway_port),
+            self._app(gateway_port, settled),
             http=_Protocol,
             ws="none",
             loop="none",

@@ -29,7 +29,7 @@ from exeat.identity.signin.service import RelyingParty, SignIn
 from exeat.registry.service import Registry
 from exeat.storage.state import State
 from exeat.web.attempts import Attempts
-from exeat.web.bindings import Bindings
+from exeat.web.bindings import Bindings, Settled
 from exeat.web.guard import Guard
 from exeat.web.site import Site
 from exeat.web.visits import Visits
@@ -44,12 +44,14 @@ def control_app(
     mint: Mint,
     resources: Resources,
     fetching: Fetching,
+    settled: Settled,
     clock: Callable[[], int] = time.time_ns,
     consents: upstreams.Consents | None = None,
 ) -> ASGIApp:
-    """``fetching``: the guarded client for documents of clients (GW-10).  ``clock``: nanoseconds."""
+    """``fetching``: the guarded client for documents of clients (GW-10).  ``settled``: waits until
+    gateways decide by a change.  ``clock``: nanoseconds."""
     store, issuer = state.authorization, site.issuer
-    bindings = Bindings(issuer, Registry(state.registry, os.urandom), state.registry)
+    bindings = Bindings(issuer, Registry(state.registry, os.urandom), state.registry, settled)
 
     def end(name: str, until: int, doing: Doing) -> None:
         bindings.end_tokens(name, until, doing.actor, doing.reason, doing.at)
@@ -66,7 +68,7 @@ def control_app(
     endpoints = oauth.Endpoints(
         issuer, authentication, Clients(store, os.urandom), grants,
         Exchange(store, mint, resources), Proofs(store),
-        Attempts(FAILURES_PER_MINUTE, 60, clock), clock,
+        Attempts(FAILURES_PER_MINUTE, 60, clock), clock, settled,
     )  # fmt: skip
 
     def window_open() -> bool:

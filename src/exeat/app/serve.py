@@ -25,8 +25,10 @@ from exeat.app.journal import Journal
 from exeat.app.live import Live, Pace, View, load_view, running
 from exeat.app.lock import HomeLock, Turn
 from exeat.app.notify import notify
+from exeat.app.permits import permit_signer
 from exeat.app.rooting import Rooting
 from exeat.app.settings import Settings
+from exeat.app.settling import Settling
 from exeat.app.sightings import Sightings
 from exeat.app.strangers import Strangers
 from exeat.app.tls import Certificate, certificate, warn_of_plain_http
@@ -44,6 +46,7 @@ from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
 from exeat.gateway.handover import Handover
 from exeat.gateway.isolation import Isolation, choose_isolation, landlock_abi, proven
+from exeat.gateway.permits import Permits
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.tls import TlsEntry
 from exeat.gateway.upstreams import Surroundings, Upstreams
@@ -139,6 +142,13 @@ class Gateway:
             time.time_ns,
             self.handover,
             tokens,
+        )
+        self.front.permits = Permits(
+            permit_signer(home),
+            self._signer.verifier.name,
+            settings.permit_life_s,
+            time.time_ns,
+            os.urandom,
         )
         self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop, self.front.admit)
         self.tls = tls
@@ -271,7 +281,10 @@ class Gateway:
             ) from None
         port = self._port()
         if self.control is not None:
-            await self.control.start(port, self.tls)
+            alone = self._shared is None and self.settings.database_url is None
+            others_s = 0.0 if alone else self.settings.state_poll_s
+            settling = Settling(self.live, self.state, others_s)
+            await self.control.start(port, self.tls, settling)
         sys.setswitchinterval(THREADS_SWITCH_S)
         gc.collect()
         gc.freeze()
@@ -350,6 +363,7 @@ def make_keys(home: Path) -> None:
     _master(home / "keys" / "master.key")
     _key(home / "keys" / "state.key")
     oauth_key(home)
+    permit_signer(home)
 
 
 async def _run(

@@ -12,7 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from exeat.app.issuer_settings import IssuerSettings
 from exeat.core import limits
 from exeat.core.errors import Invalid
+from exeat.gateway.permits import PERMIT_LIFE_S
 from exeat.gateway.settings import GatewaySettings
+from exeat.permit.token import LIFE_MAX_S
 
 _PUBLIC = r"^https?://[A-Za-z0-9.\[\]:-]+$"
 
@@ -51,6 +53,7 @@ class Settings(BaseSettings):
     state_age_max_s: float | None = Field(default=None, gt=0)
     heartbeat_s: float = Field(default=10.0, gt=0)
     root_every_s: float = Field(default=60.0, gt=0)
+    permit_life_s: int = Field(default=PERMIT_LIFE_S, ge=1, le=LIFE_MAX_S)
     vault_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     vault_key_command: tuple[str, ...] = ()
 

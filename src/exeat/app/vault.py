@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from exeat.adapters.vault_keys import CommandKeys, EnvironmentKeys, FileKeys
+from exeat.adapters.vault_keys import CommandKeys, EnvironmentKeys, FileKeys, SharedFileKeys
 from exeat.app.settings import Settings
 from exeat.core.errors import Invalid
 from exeat.identity.vault.service import Vault
@@ -30,7 +30,8 @@ def key_source(home: Path, settings: Settings, environ: Mapping[str, str]) -> Ke
         return CommandKeys(settings.vault_key_command, environ)
     if settings.vault_key_env:
         return EnvironmentKeys(settings.vault_key_env, environ)
-    return FileKeys(home / "keys" / KEY_FILE)
+    path = home / "keys" / KEY_FILE
+    return FileKeys(path) if settings.database_url is None else SharedFileKeys(path)
 
 
 def open_vault(

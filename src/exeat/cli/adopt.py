@@ -1,6 +1,7 @@
 """``exeat adopt``: servers of clients move behind the gateway, and back (REG-5)."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -8,9 +9,12 @@ import typer
 
 from exeat.app.inventory.address import bridge_command, server_url
 from exeat.app.inventory.adopt import Plan, carry_out, forget_servers, make_plan
-from exeat.app.inventory.records import FOLDER, ID_RANDOM_BYTES, records, undo
+from exeat.app.inventory.records import FOLDER, ID_RANDOM_BYTES, Undone, records, undo, undo_entries
+from exeat.app.settings import load_settings
+from exeat.app.vault import HomeVault, open_vault
 from exeat.cli.clients import (
     DryRunOption,
+    EntriesOption,
     GatewayOption,
     RootOption,
     YesOption,
@@ -19,6 +23,7 @@ from exeat.cli.clients import (
     gateway_of,
     short,
     show_difference,
+    show_restored,
     show_stays,
 )
 from exeat.cli.desk import (
@@ -33,7 +38,6 @@ from exeat.cli.desk import (
     say,
 )
 from exeat.core.errors import Invalid, NotFound
-from exeat.governance.inventory.adoption import Variable
 from exeat.governance.inventory.survey import Seen, named
 
 
@@ -50,6 +54,7 @@ def adopt(  # noqa: PLR0913 - one per option
     undo_last: Annotated[
         bool, typer.Option("--undo", help="Put back what an adoption changed: the last, or by id.")
     ] = False,
+    entries: EntriesOption = False,
     key_file: Annotated[
         Path | None,
         typer.Option(help="For clients that know only stdio: the file with the agent's key."),
@@ -65,7 +70,7 @@ def adopt(  # noqa: PLR0913 - one per option
     """
     desk = open_desk(home, as_)
     if undo_last:
-        _undo(desk, what or [], reason)
+        _undo(desk, what or [], reason, undo_entries if entries else undo)
         return
     base = gateway_of(home, gateway)
     inventory, seen = found_here(None, root, base)
@@ -88,7 +93,7 @@ def adopt(  # noqa: PLR0913 - one per option
         return
     act = desk.act(reason if reason != NO_REASON else "exeat adopt")
     confirm("Change these files and register these servers?", yes=yes)
-    record = carry_out(plan, desk.home, desk.registry, act, os.urandom(ID_RANDOM_BYTES))
+    record = carry_out(plan, desk.home, _vault(desk), act, os.urandom(ID_RANDOM_BYTES))
     _told(plan, record.id, desk)
 
 
@@ -114,14 +119,31 @@ def _show(plan: Plan) -> None:
             say(printable(f"    note: {note}"))
     for diff in plan.diffs:
         show_difference(diff)
-    variables: dict[str, Variable] = {}
-    for move in plan.moves.moves:
-        for variable in move.variables:
-            variables.setdefault(variable.name, variable)
-    if variables:
-        say("The gateway's environment then needs (set them where `exeat up` runs):")
-        for variable in variables.values():
-            say(printable(f"    {variable.name}: {variable.holds}"))
+    _show_needs(plan)
+
+
+def _show_needs(plan: Plan) -> None:
+    given = [(m.server, each) for m in plan.new_servers for each in m.secrets]
+    sealed = [f"{each.name} of {server}: {each.holds}" for server, each in given if each.value]
+    asked = [
+        f"exeat secret set {each.name} --server {server}   ({each.holds})"
+        for server, each in given
+        if not each.value
+    ]
+    variables = {v.name: f"{v.name}: {v.holds}" for m in plan.moves.moves for v in m.variables}
+    for head, lines in (
+        ("Secrets that go into the vault:", sealed),
+        ("Secrets that are not in the files; set them then:", asked),
+        ("Variables that the gateway's environment needs then:", list(variables.values())),
+    ):
+        if lines:
+            say(head)
+        for line in lines:
+            say(printable(f"    {line}"))
+
+
+def _vault(desk: Desk) -> HomeVault:
+    return open_vault(desk.home, load_settings(desk.home), desk.state)
 
 
 def _told(plan: Plan, record: str, desk: Desk) -> None:
@@ -129,14 +151,14 @@ def _told(plan: Plan, record: str, desk: Desk) -> None:
     say(f"Changed {len(plan.changes)} files; registered: {', '.join(new) or 'nothing new'}.")
     say(
         f"The files as they were are in {short(str(desk.home / FOLDER / record))} (only you can read "
-        "them; they hold the secrets that stood in them, so change those secrets in the end)."
+        "them; they hold the secrets that stood in them: give those servers new ones in the end)."
     )
     next_step(f"exeat adopt --undo {record}   (puts everything back)")
     for server in new[:1]:
         next_step(f"exeat server observe {server}, exeat tool pin, and name it in an agent's scope")
 
 
-def _undo(desk: Desk, words: list[str], reason: str) -> None:
+def _undo(desk: Desk, words: list[str], reason: str, back: Callable[..., Undone]) -> None:
     if len(words) > 1:
         raise Invalid("One change at a time is undone.", remedy="Give one id.")
     wanted = words[0] if words else None
@@ -145,10 +167,9 @@ def _undo(desk: Desk, words: list[str], reason: str) -> None:
     ):
         raise Invalid(f"{wanted} is a connection.", remedy="exeat connect CLIENT --undo")
     act = desk.act(reason if reason != NO_REASON else "exeat adopt --undo")
-    done = undo(desk.home, wanted, "adopt")
-    for path in done.restored:
-        say(printable(f"Put back, byte for byte: {short(path)}"))
-    gone, staying = forget_servers(done.record, desk.registry, act)
+    done = back(desk.home, wanted, "adopt")
+    show_restored(done)
+    gone, staying = forget_servers(done.record, _vault(desk), act)
     if gone:
         say(f"No longer registered: {', '.join(gone)}.")
     for line in staying:

@@ -9,7 +9,9 @@ import typer
 
 from exeat.app.home import home_path
 from exeat.app.inventory.address import base_url
+from exeat.app.inventory.files import read
 from exeat.app.inventory.look import Inventory, look, this_machine
+from exeat.app.inventory.records import Undone
 from exeat.app.settings import load_settings
 from exeat.cli.desk import printable, say
 from exeat.core.errors import ExeatError, Invalid
@@ -30,6 +32,12 @@ GatewayOption = Annotated[
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would change, only.")]
+EntriesOption = Annotated[
+    bool,
+    typer.Option(
+        "--entries", help="With --undo: in files that changed since, put back only the servers."
+    ),
+]
 _INDENT: Final = "    "
 
 
@@ -83,6 +91,15 @@ def show_stays(stays: Iterable[Stay]) -> None:
 def show_difference(diff: str) -> None:
     for line in diff.split("\n"):
         say("\t".join(printable(part) for part in line.split("\t")))
+
+
+def show_restored(done: Undone) -> None:
+    before = {each.path: each.before for each in done.record.files}
+    for path in done.restored:
+        now = read(Path(path))
+        whole = (now.digest if now is not None else "") == before[path]
+        how = "byte for byte" if whole else "the servers only; other changes stay"
+        say(printable(f"Put back, {how}: {short(path)}"))
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -16,21 +16,34 @@ from exeat.app.inventory.connect import (
     place_of,
 )
 from exeat.app.inventory.look import this_machine
-from exeat.app.inventory.records import ID_RANDOM_BYTES, carried_out, undo
+from exeat.app.inventory.records import ID_RANDOM_BYTES, carried_out, undo, undo_entries
 from exeat.cli.clients import (
     DryRunOption,
+    EntriesOption,
     GatewayOption,
     YesOption,
     confirm,
     gateway_of,
     short,
     show_difference,
+    show_restored,
 )
-from exeat.cli.desk import HomeOption, next_step, open_home, printable, say
-from exeat.core.errors import Invalid
-from exeat.governance.inventory.clients import CLIENTS, Client, Scope, client_named
+from exeat.cli.desk import (
+    HomeOption,
+    doing,
+    next_step,
+    open_desk,
+    open_home,
+    printable,
+    say,
+)
+from exeat.core.errors import ExeatError, Invalid
+from exeat.governance.inventory.clients import CLAUDE_DESKTOP, CLIENTS, Client, Scope, client_named
 from exeat.governance.inventory.survey import Gateways
-from exeat.registry.model.names import server_name
+from exeat.identity.authorization.service.clients import Clients
+from exeat.registry.model.names import server_name, show_time
+
+REGISTER_MIN = 15
 
 
 def connect(  # noqa: PLR0913 - one per option
@@ -47,6 +60,14 @@ def connect(  # noqa: PLR0913 - one per option
     undo_last: Annotated[
         bool, typer.Option("--undo", help="Put back what the last `connect` of it changed.")
     ] = False,
+    register: Annotated[
+        int,
+        typer.Option(
+            "--register-minutes",
+            help="Let clients register themselves for so long, so that this one can sign in; 0: not.",
+        ),
+    ] = REGISTER_MIN,
+    entries: EntriesOption = False,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     gateway: GatewayOption = None,
@@ -56,8 +77,8 @@ def connect(  # noqa: PLR0913 - one per option
     chosen = client_named(client)
     where = home_path(home)
     if undo_last:
-        for path in undo(where, None, "connect", chosen.id).restored:
-            say(printable(f"Put back, byte for byte: {short(path)}"))
+        back = undo_entries if entries else undo
+        show_restored(back(where, None, "connect", chosen.id))
         return
     made, kind = _connection(chosen, scope, server, name, key_file, gateway, home)
     if made.change is None:
@@ -72,8 +93,26 @@ def connect(  # noqa: PLR0913 - one per option
     with carried_out(where, "connect", [made.change], [], os.urandom(ID_RANDOM_BYTES)):
         pass
     say(printable(f"{chosen.title} is connected: {short(str(made.file))}."))
+    if register and chosen is not CLAUDE_DESKTOP and gateway is None:
+        _let_register(home, chosen.title, register)
     for step in next_steps(chosen, kind, made.name, has_key_file=key_file is not None):
         next_step(step)
+
+
+def _let_register(home: Path | None, title: str, minutes: int) -> None:
+    """Most clients of today register themselves (RFC 7591) before their user signs in."""
+    desk = open_desk(home)
+    try:
+        opened = Clients(desk.state.authorization, os.urandom).open_window(
+            minutes, doing(desk, f"exeat connect: {title} signs in")
+        )
+    except ExeatError as error:
+        next_step(f"an admin runs `exeat client open` before {title} signs in ({error})")
+        return
+    say(
+        f"Clients may register themselves until {show_time(opened.until)}; each still needs your"
+        " consent.  `exeat client open --minutes 0` ends that."
+    )
 
 
 def _connection(

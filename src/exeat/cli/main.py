@@ -25,6 +25,7 @@ NOUNS: Final = {
     "key": ("exeat.cli.key", "app", "Bearer keys of agents."),
     "client": ("exeat.cli.client", "app", "OAuth clients: add, let register, revoke."),
     "secret": ("exeat.cli.secret", "app", "Secrets of servers, sealed in the vault."),
+    "permit": ("exeat.cli.permit", "app", "Keys for servers that demand signed permits."),
     "policy": ("exeat.cli.policy", "app", "Policies: lint, test, apply, explain."),
     "answer": ("exeat.cli.answer", "answer", "The three answers about an agent."),
     "evidence": ("exeat.cli.evidence", "app", "The record: audit, verify, export."),

@@ -55,6 +55,21 @@ MethodOption = Annotated[
 ]
 
 
+PermitOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--permit/--no-permit",
+        help="It demands a signed permit for each tools/call (exeat.permit).",
+    ),
+]
+AudienceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--permit-audience", help="What its permits are for; else its address, or its id."
+    ),
+]
+
+
 def _pairs(given: list[str] | None, what: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for each in given or ():
@@ -83,6 +98,8 @@ def add(  # noqa: PLR0913 - one per option
     shared: Annotated[
         bool, typer.Option("--shared", help="It keeps no state: one process serves all.")
     ] = False,
+    permit: PermitOption = None,
+    permit_audience: AudienceOption = None,
     allow_method: MethodOption = None,
     reason: ReasonOption = NONE,
     home: HomeOption = None,
@@ -109,6 +126,7 @@ def add(  # noqa: PLR0913 - one per option
         env_secret=_pairs(env_secret, "a variable and a secret"),
         auth=_auth(auth, auth_with, NO_AUTH),
     )
+    spec = _with_permit(spec, permit, permit_audience)
     server = desk.registry.add_server(
         spec, PersonId(owner or desk.actor), trust, allow_method or [], desk.act(reason)
     )
@@ -135,6 +153,8 @@ def change(  # noqa: PLR0913 - one per option
     shared: Annotated[
         bool | None, typer.Option("--shared/--not-shared", help="Whether one process serves all.")
     ] = None,
+    permit: PermitOption = None,
+    permit_audience: AudienceOption = None,
     allow_method: MethodOption = None,
     reason: ReasonOption = NONE,
     home: HomeOption = None,
@@ -157,6 +177,7 @@ def change(  # noqa: PLR0913 - one per option
     given |= {"env_from": tuple(env_from) if env_from is not None else None}
     given |= {field: _merged(getattr(spec, field), new) for field, new in pairs.items() if new}
     changed = replace(spec, **{field: new for field, new in given.items() if new is not None})
+    changed = _with_permit(changed, permit, permit_audience)
     server = desk.registry.change_server(
         changed,
         PersonId(owner) if owner is not None else old.owner,
@@ -166,6 +187,14 @@ def change(  # noqa: PLR0913 - one per option
     )
     say(f"Server {server.id} is changed.")
     _missing(desk, server.spec)
+
+
+def _with_permit(spec: ServerSpec, permit: bool | None, audience: str | None) -> ServerSpec:
+    if permit is None and audience is None:
+        return spec
+    if permit is False:
+        return replace(spec, permit="")
+    return replace(spec, permit=audience or spec.permit or spec.url or spec.id)
 
 
 def _auth(mode: str | None, given: list[str] | None, before: UpstreamAuth) -> UpstreamAuth:

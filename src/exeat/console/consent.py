@@ -181,6 +181,7 @@ class ConsentPage:
             agent = await asyncio.to_thread(self._bound, asking.client.id, person, chosen)
         except Conflict as error:
             return await self._page(request, asking, visit, said=str(error), status=409)
+        await self._at.bindings.settled()
         return await self._granted(asking, person, agent)
 
     def _bound(self, client: str, person: PersonId, chosen: str) -> AgentId | None:

@@ -196,6 +196,7 @@ class SignInPages:
         visit, form = await self._at.visits.posted(request)
         person = require_person(visit)
         await asyncio.to_thread(self._revoke, form.get("authorization", ""), person)
+        await self._at.bindings.settled()
         return RedirectResponse("/", 303)
 
     def _revoke(self, grant: str, person: PersonId) -> None:

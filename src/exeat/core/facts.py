@@ -94,7 +94,7 @@ class AgentFacts:
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
     """``revision`` 0: it is not registered.  ``extra_methods``: MCP methods beyond the known ones that
-    its registration allows (GW-7)."""
+    its registration allows (GW-7).  ``mode``: an ``UpstreamMode``, or empty if it is not registered."""
 
     id: ServerId
     revision: int
@@ -102,11 +102,22 @@ class ServerFacts:
     owner: PersonId
     trust: int
     extra_methods: frozenset[str] = frozenset()
+    mode: str = ""
 
 
 class Transport(StrEnum):
     HTTP = "http"
     STDIO = "stdio"
+
+
+class UpstreamMode(StrEnum):
+    """What keeps others from using a server around the gateway (ID-11); it stands in every proof."""
+
+    PERMIT = "permit-enforced"
+    """It demands a signed permit for each tools/call."""
+    CREDENTIAL = "credential-only"
+    """It is shown a credential that agents do not hold."""
+    NONE = "none"
 
 
 SecretMark = tuple[int, int]
@@ -123,7 +134,8 @@ class ServerSpec:
     ``run_as`` (user name or uid; empty = the gateway's own).  ``shared``: a person confirmed that the
     server keeps no state between callers, so one process may serve all principals (GW-12).
     From the vault (ID-10): ``headers_secret``, header name → ``NAME`` or ``Scheme {NAME}``, and
-    ``env_secret``, variable → name of the secret.
+    ``env_secret``, variable → name of the secret.  ``permit``: the audience of the signed permit that the
+    server demands (ID-11), empty if it demands none.
     """
 
     id: ServerId
@@ -138,8 +150,17 @@ class ServerSpec:
     shared: bool = False
     headers_secret: Mapping[str, str] = field(default_factory=dict)
     env_secret: Mapping[str, str] = field(default_factory=dict)
+    permit: str = ""
     auth: UpstreamAuth = NO_AUTH
     """How the gateway shows an HTTP server who asks (ID-9)."""
+
+    @property
+    def mode(self) -> UpstreamMode:
+        if self.permit:
+            return UpstreamMode.PERMIT
+        held = self.headers_from or self.headers_secret or self.env_from or self.env_secret
+        shown = held or self.auth != NO_AUTH
+        return UpstreamMode.CREDENTIAL if shown else UpstreamMode.NONE
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -282,6 +282,7 @@ class EntryWriter:
                 server=server.id if server.revision else "",
                 server_revision=server.revision,
                 sink="" if tool is None else tool.sink,
+                upstream_mode=server.mode if server.revision else "",
             )
         )
         _remember(self._actions, key, (tool, server, seen))

@@ -27,10 +27,11 @@ class _Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A closed set of fields."""
 
 
-class ActionSeen(_Leaf, frozen=True):
+class ActionSeen(_Leaf, frozen=True, omit_defaults=True):
     """What was asked.  ``id``: registered ``server/tool``, else the method; a name that is not
     registered stands only in the commitments, a server's too (revision 0).  ``pin`` is what a
-    person confirmed, ``observed_pin`` what the server last showed."""
+    person confirmed, ``observed_pin`` what the server last showed.  ``upstream_mode``: what keeps others
+    from using the server around the gateway (ID-11); entries of exeat 0.1 do not have it."""
 
     effect: str
     id: str
@@ -41,6 +42,7 @@ class ActionSeen(_Leaf, frozen=True):
     server: str
     server_revision: int
     sink: str
+    upstream_mode: str = ""
 
 
 class AgentSeen(_Leaf, frozen=True):

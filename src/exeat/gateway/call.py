@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from exeat.core.decision import Decision, Reason
-from exeat.core.errors import ExeatError
+from exeat.core.errors import ExeatError, Invalid
 from exeat.core.request import AccessRequest
 from exeat.core.strictjson import MalformedJson, parse
 from exeat.core.upstream_auth import ConsentNeeded
@@ -14,7 +14,7 @@ from exeat.gateway import answers, consent, tasks
 from exeat.gateway.answer import ClientAnswer
 from exeat.gateway.held import Turn
 from exeat.gateway.inbound import Request, RequestId
-from exeat.gateway.link import Handle, Link, MessageSink
+from exeat.gateway.link import Handle, Link, MessageSink, Outbound
 from exeat.gateway.methods import (
     CANCELLED,
     RETRYABLE_WITH_INPUT,
@@ -170,6 +170,8 @@ class Call:
             outbound.still = self._still
         if link.era is Era.MODERN and method == "tools/call" and self.access.tool is not None:
             outbound.param_headers = self._front.mirrors.headers(self.access)
+        if method == "tools/call" and not self._permit(enforced, outbound):
+            return False
         sink: MessageSink = self
         across = link.era is Era.LEGACY and self.request.era is Era.MODERN
         if across and offers and outbound.may_stream:
@@ -178,6 +180,22 @@ class Call:
         if self._enforced is None:  # the link said at once that it could not
             return False
         self._handle = handle
+        return True
+
+    def _permit(self, enforced: Enforced, outbound: Outbound) -> bool:
+        """ID-11: where the server demands one; False if it cannot be made, and then nothing leaves."""
+        audience, permits = self.route.upstream.spec.permit, self._front.permits
+        if not audience:
+            return True
+        try:
+            if permits is None:
+                raise Invalid("needs a permit, and this gateway has no key to sign one")
+            outbound.permit = permits.sign(
+                self.access, audience, enforced.id, self.route.run, outbound.params
+            )
+        except Invalid as error:
+            self.link_failed(str(error), sent=False)
+            return False
         return True
 
     def _changes(self, link: Link) -> bool:

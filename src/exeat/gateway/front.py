@@ -41,6 +41,7 @@ from exeat.gateway.link import Link
 from exeat.gateway.lists import Lists
 from exeat.gateway.methods import CLIENT_METHODS, LIST_KEY, Era
 from exeat.gateway.param_headers import Mirrors, disagreement
+from exeat.gateway.permits import Permits
 from exeat.gateway.pipeline import Enforced, Pipeline
 from exeat.gateway.routes import Route, Router
 from exeat.gateway.sealing import StateSealer
@@ -99,6 +100,8 @@ class Front:
         self.task_names = TaskNames(state_key)
         self.lists = Lists(self)
         self.clients = Clients(self)
+        self.permits: Permits | None = None
+        """Signs for servers that demand permits; without it they cannot be called."""
         self.calls: set[Call] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self._last_alive = loop.time()

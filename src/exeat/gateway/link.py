@@ -24,6 +24,8 @@ class Outbound:
     params: dict[str, Any]
     target: str = ""
     param_headers: Mapping[str, str] = field(default_factory=dict)
+    permit: str = ""
+    """The signed permit for a server that demands one (ID-11)."""
     may_stream: bool = False
     """A result larger than the buffer is passed on in pieces; otherwise it is an error."""
     result_max_bytes: int = 0

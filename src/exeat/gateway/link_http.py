@@ -35,6 +35,10 @@ def header_lines(fields: Mapping[str, str]) -> bytes:
     return b"".join(lines)
 
 
+def _permit_line(outbound: Outbound) -> bytes:
+    return b"exeat-permit: %b\r\n" % outbound.permit.encode("ascii") if outbound.permit else b""
+
+
 class ModernHttpLink:
     """2026-07-28: every request stands alone.  One link serves all principals."""
 
@@ -74,6 +78,7 @@ class ModernHttpLink:
                 f"{name}: {encode_header(value)}\r\n".encode("ascii")
                 for name, value in outbound.param_headers.items()
             )
+        prefix += _permit_line(outbound)
         return b"%bcontent-length: %d\r\n\r\n%b" % (prefix, len(body), body)
 
     def notify(self, method: str, params: dict[str, Any]) -> None:
@@ -151,7 +156,8 @@ class LegacyHttpLink:
     def call(self, outbound: Outbound, sink: MessageSink) -> Handle:
         mine = self.next_id()
         body = request_message(mine, outbound.method, outbound.params)
-        raw = b"%bcontent-length: %d\r\n\r\n%b" % (self._head("POST"), len(body), body)
+        head = self._head("POST") + _permit_line(outbound)
+        raw = b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
         call = HttpCall(self.origin, mine, outbound, sink, self._resume)
         call.on_head = self._watch
         return _LegacyCall(self, mine, call.start(raw))

@@ -29,6 +29,7 @@ from exeat.gateway.wire import (
     request_message,
     result_message,
 )
+from exeat.permit.verify import META_KEY
 
 NONSENSE_MAX: Final = 100
 """Lines that are no message: a chatty server is tolerated, a flood is not."""
@@ -87,6 +88,8 @@ class StdioLink:
         if meta is not None and "progressToken" in meta:
             token = meta["progressToken"]
             params = {**params, "_meta": {**meta, "progressToken": mine}}
+        if outbound.permit:
+            params = {**params, "_meta": {**params.get("_meta", {}), META_KEY: outbound.permit}}
         standing = outbound.method == "subscriptions/listen"
         self._waiting[mine] = _Waiting(sink, outbound.id, token, standing)
         handle = _StdioCall(self, mine)

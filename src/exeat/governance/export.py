@@ -50,6 +50,7 @@ def _server(server: Server) -> dict[str, Any]:
         "cwd": spec.cwd,
         "run_as": spec.run_as,
         "shared": spec.shared,
+        "permit": spec.permit,
         "trust": server.trust or None,
         "extra_methods": sorted(server.extra_methods),
     }

@@ -180,6 +180,7 @@ def _server(name: str, fields: Fields) -> DeclaredServer:
         shared=fields.flag("shared", absent=False),
         headers_secret=fields.pairs("headers_secret"),
         env_secret=fields.pairs("env_secret"),
+        permit=fields.text("permit"),
         auth=read_auth(fields.pairs("auth")),
     )
     check_spec(spec)

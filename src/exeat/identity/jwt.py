@@ -78,9 +78,9 @@ def _fits(key: Key, algorithm: str) -> bool:
     if not isinstance(key, kinds[FAMILY[algorithm]]):
         return False
     meant = key.get("alg", algorithm)
-    if key.get("use", "sig") != "sig" or _EDWARDS.get(meant, meant) != _EDWARDS.get(
-        algorithm, algorithm
-    ):
+    if key.get("use", "sig") not in ("sig", "jwt-svid") or _EDWARDS.get(
+        meant, meant
+    ) != _EDWARDS.get(algorithm, algorithm):
         return False
     return not isinstance(key, RSAKey) or key.public_key.key_size >= RSA_MIN_BITS
 

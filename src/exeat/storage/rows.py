@@ -136,6 +136,7 @@ def _spec_text(s: ServerSpec) -> str:
             "shared": s.shared,
             "headers_secret": dict(s.headers_secret),
             "env_secret": dict(s.env_secret),
+            "permit": s.permit,
             "auth": s.auth.pairs(),
         }
     )
@@ -156,6 +157,7 @@ def to_spec(server: str, text: str) -> ServerSpec:
         s["shared"],
         headers_secret=s.get("headers_secret", {}),
         env_secret=s.get("env_secret", {}),
+        permit=s.get("permit", ""),
         auth=read_auth(s.get("auth", {})),
     )
 

@@ -125,7 +125,9 @@ def _servers(
     if not changed:
         return before.servers, before.specs
     facts = {
-        s.id: ServerFacts(s.id, s.revision, s.active, s.owner, s.trust, s.extra_methods)
+        s.id: ServerFacts(
+            s.id, s.revision, s.active, s.owner, s.trust, s.extra_methods, s.spec.mode
+        )
         for s in changed
     }
     return {**before.servers, **facts}, {**before.specs, **{s.id: s.spec for s in changed}}

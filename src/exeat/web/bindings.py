@@ -1,6 +1,6 @@
 """Which agent a client is for a person: the registry's word, asked and given on the consent page."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +10,8 @@ from exeat.registry.model.binding import Kind
 from exeat.registry.service import Registry
 from exeat.registry.store import RegistryStore
 
+Settled = Callable[[], Awaitable[None]]
+"""Waits until gateways decide by what was changed."""
 REASON: Final = "chosen on the consent page"
 
 
@@ -20,6 +22,7 @@ class Bindings:
     issuer: str
     registry: Registry
     store: RegistryStore
+    settled: Settled
 
     def agent_of(self, client: str, person: PersonId) -> AgentId | None:
         """Bound for this person, else for everybody."""

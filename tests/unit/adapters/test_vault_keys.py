@@ -10,7 +10,7 @@ import pytest
 from requirements import requirement
 
 from exeat.adapters import vault_keys
-from exeat.adapters.vault_keys import CommandKeys, EnvironmentKeys, FileKeys
+from exeat.adapters.vault_keys import CommandKeys, EnvironmentKeys, FileKeys, SharedFileKeys
 from exeat.core.errors import Conflict, ExeatError, Invalid, VaultFailed
 from exeat.identity.vault.model import VaultKey
 
@@ -136,3 +136,15 @@ def test_an_id_says_nothing_of_its_key() -> None:
     assert len(A.id) == 16 and A.id != B.id
     assert A.text() not in repr(A) and base64.b64decode(A.text()) == A.secret
     assert A.id not in (A.secret.hex(), A.text())
+
+
+@requirement("ID-10")
+def test_a_file_that_several_homes_share_is_never_written(tmp_path: Path) -> None:
+    path = tmp_path / "vault.key"
+    keys = SharedFileKeys(path)
+    assert keys.read() == ()
+    with pytest.raises(Conflict, match="cannot put a new key into the file"):
+        keys.add(A)
+    FileKeys(path).add(A)
+    keys.drop(frozenset({A.id}))
+    assert keys.read() == (A,)

@@ -149,7 +149,8 @@ def _keys(patient: Patient, known: set[str]) -> Iterator[Finding]:
     """Key files that no ledger has spoken of yet."""
     folder = patient.home / "keys"
     loads: list[tuple[str, Path, Callable[[Path], object]]] = [
-        ("keys.state", folder / "state.key", load_master)
+        ("keys.state", folder / "state.key", load_master),
+        ("keys.permit", folder / "permit.key", load_master),
     ]
     new = [name for name in patient.writers if name not in known]
     loads += [(f"keys.signing:{name}", folder / f"{name}.ed25519", load_signer) for name in new]

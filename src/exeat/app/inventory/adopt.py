@@ -1,8 +1,10 @@
 """``exeat adopt``: registry and clients' files change together, or neither does."""
 
+import os
 import posixpath
 import re
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -10,8 +12,10 @@ from typing import Final
 from exeat.app.inventory import files
 from exeat.app.inventory.look import Inventory, ReadFile, outside
 from exeat.app.inventory.records import Change, Record, carried_out
+from exeat.app.vault import HomeVault
 from exeat.core.errors import Conflict, ExeatError, NotFound
 from exeat.core.ids import PersonId, ServerId
+from exeat.core.secret import TENANT, SecretId
 from exeat.governance.inventory.adoption import Around, CannotAdopt
 from exeat.governance.inventory.clients import read_document
 from exeat.governance.inventory.hardcoded import secrets_of
@@ -27,8 +31,10 @@ from exeat.governance.inventory.moves import (
 )
 from exeat.governance.inventory.survey import Seen
 from exeat.governance.inventory.text import CannotEdit, Malformed
+from exeat.governance.secrets import set_secret_in
 from exeat.registry.model.act import Act
 from exeat.registry.service import Registry
+from exeat.registry.store import RegistryChange, RegistryRead
 
 _ASSIGNED: Final = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=", re.MULTILINE)
 
@@ -94,7 +100,8 @@ def _change(
 ) -> tuple[Change, str]:
     text = rewritten(file.place.client, file.document.text, moves, url_of, bridge)
     data = (file.mark + text).encode()
-    return Change(file.place.client.id, file.found, data), shown(inventory, file, text)
+    paths = tuple(move.seen.entry.path for move in moves)
+    return Change(file.place.client.id, file.found, data, paths), shown(inventory, file, text)
 
 
 def shown(inventory: Inventory, file: ReadFile, text: str) -> str:
@@ -104,29 +111,50 @@ def shown(inventory: Inventory, file: ReadFile, text: str) -> str:
     return difference(masked(file.document, known), after, str(file.link))
 
 
-def carry_out(plan: Plan, home: Path, registry: Registry, act: Act, random: bytes) -> Record:
-    """Raises Conflict, Invalid; then neither a file nor the registry has changed."""
+def carry_out(plan: Plan, home: Path, vault: HomeVault, act: Act, random: bytes) -> Record:
+    """Servers, their secrets and the files change together.  Raises Conflict, Invalid, VaultFailed;
+    then nothing has changed."""
     servers = [move.server for move in plan.new_servers]
     with (
         carried_out(home, "adopt", plan.changes, servers, random) as record,
-        registry.together() as joined,  # commits first: if it cannot, the files are put back
+        vault.store.change() as tx,  # commits first: if it cannot, the files are put back
     ):
+        registry = Registry(_Joined(tx.registry), os.urandom)
         for move in plan.new_servers:
-            joined.add_server(move.spec, PersonId(act.actor), 0, (), act)
+            registry.add_server(move.spec, PersonId(act.actor), 0, (), act)
+            for each in move.secrets:
+                if each.value:
+                    id = SecretId(TENANT, "", move.server, each.name)
+                    set_secret_in(vault, tx, id, each.value.encode(), act)
     return record
 
 
-def forget_servers(record: Record, registry: Registry, act: Act) -> tuple[list[str], list[str]]:
-    """After an undo: takes away the servers that came with it.  Returns those gone, and those that
-    stay because something relies on them."""
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """A registry whose changes are part of a transaction that is open."""
+
+    tx: RegistryChange
+
+    def read(self) -> AbstractContextManager[RegistryRead]:
+        return nullcontext(self.tx)
+
+    def change(self) -> AbstractContextManager[RegistryChange]:
+        return nullcontext(self.tx)
+
+
+def forget_servers(record: Record, vault: HomeVault, act: Act) -> tuple[list[str], list[str]]:
+    """After an undo: takes away the servers that came with it, with their secrets.  Returns those
+    gone, and those that stay because something relies on them."""
     gone, staying = [], []
     for name in record.servers:
         try:
-            with registry.together() as joined:
-                with joined.view() as now:
-                    if now.server(ServerId(name)).revision != 1:
-                        raise Conflict(f"server {name} was changed since")
-                joined.remove_server(ServerId(name), act)
+            with vault.store.change() as tx:
+                if tx.registry.server(ServerId(name)).revision != 1:
+                    raise Conflict(f"Server {name} was changed since.")
+                Registry(_Joined(tx.registry), os.urandom).remove_server(ServerId(name), act)
+                for each in tx.secrets():
+                    if each.id.upstream == name and not each.id.own:
+                        vault.remove_in(tx, each.id, act)
             gone.append(name)
         except NotFound:
             continue

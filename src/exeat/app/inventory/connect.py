@@ -24,7 +24,7 @@ from exeat.governance.inventory.clients import (
 from exeat.governance.inventory.entries import Entry, entries
 from exeat.governance.inventory.moves import BridgeTo, connected
 from exeat.governance.inventory.survey import Gateways, target_url
-from exeat.governance.inventory.text import Malformed
+from exeat.governance.inventory.text import Malformed, lookup
 
 ENTRY: Final = "exeat"
 
@@ -70,10 +70,15 @@ def make_connection(
             f"{path}:{error.line}:{error.column}: {error.what}. Nothing was changed.",
             remedy="Correct the file, and run the command again.",
         ) from None
-    if text == file.document.text:
+    same = (
+        present is not None
+        and lookup(read_document(client, text).value, present.path) == present.raw
+    )
+    if same:
         return Connection(path, name, None, "")
     inventory = Inventory([file], listed)
-    change = Change(client.id, file.found, (file.mark + text).encode())
+    data = (file.mark + text).encode()
+    change = Change(client.id, file.found, data, ((*client.holders[0], name),))
     return Connection(path, name, change, shown(inventory, file, text))
 
 

@@ -44,10 +44,11 @@ def read(path: Path) -> Found | None:
         return None
     except OSError as error:
         raise Invalid(f"{path}: {error.strerror}", remedy="Look at its permissions.") from None
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        raise Invalid(f"{path}: not a file", remedy="Put the client's file in its place.")
     with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise Invalid(f"{path}: not a file", remedy="Put the client's file in its place.")
         if about.st_size > FILE_MAX_BYTES:
             raise Invalid(f"{path}: longer than {FILE_MAX_BYTES // 2**20} MiB")
         try:

@@ -4,24 +4,34 @@
 hold secrets.  The manifest is durable before the first file is touched.
 """
 
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from exeat.app.inventory import files
 from exeat.app.inventory.files import Found, Staged, digest_of
 from exeat.core.errors import Conflict, ExeatError, Invalid, NotFound
+from exeat.governance.inventory.clients import CLIENTS, read_document
+from exeat.governance.inventory.text import Malformed, decode, lookup
 
 FOLDER: Final = "adoptions"
 FORMAT: Final = "exeat adoption 1"
 ID_RANDOM_BYTES: Final = 3
+
+
+class ChangedEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``after``: the digest of what was written."""
+
+    path: list[str]
+    after: str
 
 
 class ChangedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,6 +44,7 @@ class ChangedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: str
     original: str
     folders: list[str]
+    entries: list[ChangedEntry]
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,11 +61,13 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One file's change.  ``client``: the id of the client whose file it is."""
+    """One file's change.  ``client``: the id of the client whose file it is.  ``entries``: the keys of
+    the servers that changed."""
 
     client: str
     before: Found
     data: bytes
+    entries: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(slots=True)
@@ -113,24 +126,30 @@ def undo(home: Path, wanted: str | None, kind: str, client: str | None = None) -
     Raises NotFound, Conflict (a file was changed since), Invalid.
     """
     record = _choose(home, wanted, kind, client)
+    return _put_all_back(home, record, _bytes_back)
+
+
+def undo_entries(home: Path, wanted: str | None, kind: str, client: str | None = None) -> Undone:
+    """Like ``undo``; in a file that was changed since, only what exeat wrote is put back, and only if
+    it still stands as it was written.  Raises as ``undo`` does, and CannotEdit."""
+    record = _choose(home, wanted, kind, client)
+    return _put_all_back(home, record, _entries_back)
+
+
+def _put_all_back(home: Path, record: Record, back: Callable[..., bytes | None]) -> Undone:
+    """``back``: what the file becomes, or None if it goes.  All are staged before the first changes."""
     folder = home / FOLDER / record.id
-    todo: list[tuple[ChangedFile, Found]] = []
-    for each in record.files:
-        now = files.read(Path(each.path))
-        digest = now.digest if now is not None else ""
-        if digest == each.before:
-            continue  # put back already, by a person or by an undo that was cut short
-        if digest != each.after:
-            raise Conflict(
-                f"{each.path} was changed since {record.at}. Nothing was put back.",
-                remedy=f"What it was before is in {folder / (each.original or 'manifest.json')}; "
-                "put back what you need by hand.",
-            )
-        todo.append((each, now or Found(Path(each.path), exists=False)))
+    todo: list[tuple[ChangedFile, Staged | None]] = []
     done = Undone(record)
-    staged = [(each, _restoring(folder, each, now)) for each, now in todo]
     try:
-        for each, step in staged:
+        for each in record.files:
+            now = files.read(Path(each.path))
+            if (now.digest if now is not None else "") == each.before:
+                continue  # put back already, by a person or by an undo that was cut short
+            data = back(record, each, now, _original(folder, each))
+            present = now or Found(Path(each.path), exists=False)
+            todo.append((each, None if data is None else Staged(present, data)))
+        for each, step in todo:
             if step is None:
                 files.remove(Path(each.path))
                 files.remove_folders(each.folders)
@@ -138,11 +157,75 @@ def undo(home: Path, wanted: str | None, kind: str, client: str | None = None) -
                 step.commit()
             done.restored.append(each.path)
     finally:
-        for _, step in staged:
+        for _, step in todo:
             if step is not None:
                 step.discard()
     _replace_record(folder, msgspec.structs.replace(record, undone=True))
     return done
+
+
+def _original(folder: Path, each: ChangedFile) -> Found | None:
+    """None: there was no file."""
+    if not each.original:
+        return None
+    kept = files.read(folder / each.original)
+    if kept is None or kept.digest != each.before:
+        raise Invalid(f"The original of {each.path} in {folder} is not what it was.")
+    return Found(folder / each.original, kept.data)
+
+
+def _bytes_back(
+    record: Record, each: ChangedFile, now: Found | None, original: Found | None
+) -> bytes | None:
+    if now is None or now.digest != each.after:
+        where = f" What it was before is in {original.path}." if original is not None else ""
+        raise Conflict(
+            f"{each.path} was changed since {record.at}. Nothing was put back.{where}",
+            remedy=f"`exeat {record.kind} {_client_of(record)}--undo --entries` puts back only the "
+            "servers, and leaves the other changes.",
+        )
+    return original.data if original is not None else None
+
+
+def _client_of(record: Record) -> str:
+    return "" if record.kind == "adopt" else f"{record.files[0].client} "
+
+
+def _entries_back(
+    record: Record, each: ChangedFile, now: Found | None, original: Found | None
+) -> bytes | None:
+    if now is not None and now.digest == each.after:
+        return _bytes_back(record, each, now, original)
+    client = CLIENTS[each.client]
+    try:
+        mark, text = decode(now.data if now is not None else b"")
+        old = read_document(client, decode(original.data)[1] if original is not None else "")
+        for entry in each.entries:
+            document, path = read_document(client, text), tuple(entry.path)
+            if digest_of_value(lookup(document.value, path)) != entry.after:
+                raise Conflict(
+                    f"{path[-1]!r} in {each.path} was changed since {record.at}. Nothing was put "
+                    "back.",
+                    remedy="Put it back by hand.",
+                )
+            text = document.restored(path, old)
+    except Malformed as error:
+        raise Invalid(f"{each.path}:{error.line}:{error.column}: {error.what}.") from None
+    return (mark + text).encode()
+
+
+def _written(change: Change) -> list[ChangedEntry]:
+    if not change.entries:
+        return []
+    document = read_document(CLIENTS[change.client], decode(change.data)[1])
+    return [
+        ChangedEntry(list(path), digest_of_value(lookup(document.value, path)))
+        for path in change.entries
+    ]
+
+
+def digest_of_value(value: Any) -> str:
+    return digest_of(json.dumps(value, sort_keys=True, default=str).encode())
 
 
 def _choose(home: Path, wanted: str | None, kind: str, client: str | None) -> Record:
@@ -171,16 +254,6 @@ def _known(listed: list[Record]) -> str:
     return (
         f"Known: {', '.join(open_ones)}." if open_ones else "Nothing was changed by exeat so far."
     )
-
-
-def _restoring(folder: Path, each: ChangedFile, now: Found) -> Staged | None:
-    """None: the file was made by exeat, and goes."""
-    if not each.original:
-        return None
-    kept = files.read(folder / each.original)
-    if kept is None or kept.digest != each.before:
-        raise Invalid(f"The original of {each.path} in {folder} is not what it was.")
-    return Staged(now, kept.data)
 
 
 def _put_back(step: Staged) -> None:
@@ -221,6 +294,7 @@ def _keep(
                     digest_of(change.data),
                     original,
                     staged.made,
+                    _written(change),
                 )
             )
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", now)

@@ -1,12 +1,13 @@
-"""What a configured server becomes behind the gateway.  No secret passes into the registry: variables of
-the gateway's environment take their place, and which ones is told."""
+"""What a configured server becomes behind the gateway.  No secret passes into the registry: the vault
+takes those that stand in the file (ID-10), and which others are needed is told."""
 
+import base64
 import posixpath
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from exeat.core.errors import Invalid
 from exeat.core.facts import ServerSpec, Transport
@@ -21,9 +22,12 @@ from exeat.governance.inventory.hardcoded import (
     secrets_of,
 )
 from exeat.governance.inventory.survey import target_url
+from exeat.identity.vault.model import header_value, variable_value
 
+SECRET_NAME_MAX_CHARS: Final = 60
 CONTAINERS: Final = frozenset({"docker", "podman", "nerdctl"})
 _FILLED_IN: Final = re.compile(r"\$\{[^}]*\}")
+_SCHEME_AND_REFERENCE: Final = re.compile(r"([A-Za-z]+) +(\$\S+)")
 _ENV_OPTION: Final = re.compile(r"(?:--env=|-e)([A-Za-z_]\w*)=.*", re.S)
 _OF_THE_PROTOCOL: Final = frozenset(
     {"accept", "content-type", "mcp-protocol-version", "mcp-session-id", "user-agent"}
@@ -36,7 +40,16 @@ class CannotAdopt(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One that the gateway's environment needs.  ``holds``: what, without telling it."""
+    """One that the gateway's environment needs.  ``holds``: what, in words."""
+
+    name: str
+    holds: str
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A secret of one server, by its name in the vault.  ``value`` empty: it is not in the file, and a
+    person sets it.  ``holds``: what, without telling it."""
 
     name: str
     holds: str
@@ -46,7 +59,8 @@ class Variable:
 @dataclass(frozen=True, slots=True)
 class Adopted:
     spec: ServerSpec
-    variables: tuple[Variable, ...]
+    variables: tuple[Variable, ...] = ()
+    secrets: tuple[Given, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +72,7 @@ class Around:
 
 
 def adopted(entry: Entry, server: ServerId, around: Around) -> Adopted:
-    """Raises CannotAdopt.  Nothing of what is returned holds a secret, but for ``Variable.value``."""
+    """Raises CannotAdopt, Invalid.  Nothing of what is returned holds a secret, but ``Given.value``."""
     _check(entry)
     entry = _through_remote(entry)
     return _http(entry, server) if entry.reach is Reach.HTTP else _stdio(entry, server, around)
@@ -102,34 +116,72 @@ def _filled(value: str, env: Mapping[str, str]) -> str:
 
 
 def _http(entry: Entry, server: ServerId) -> Adopted:
-    parts = urlsplit(entry.url)
-    variables: list[Variable] = []
-    headers: dict[str, str] = {}
-
-    def header(name: str, holds: str, value: str = "") -> None:
-        headers[name] = _variable_of(server, name)
-        variables.append(Variable(headers[name], holds, value))
-
-    if "@" in parts.netloc:
-        header("Authorization", "`Basic ` and base64 of the user:password of its old address")
-        parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-    url = urlunsplit(parts)
-    for name, value in entry.headers.items():
-        if name.lower() not in _OF_THE_PROTOCOL:
-            header(name, _what(value, f"its header {name}"), value)
-    for name, variable in entry.header_variables.items():
-        headers[name] = variable
-        variables.append(Variable(variable, "as before"))
-    if entry.bearer_variable:
-        header("Authorization", f"`Bearer ` and the value of {entry.bearer_variable}")
     if any(s.where.startswith(("url, query", "url, path")) for s in secrets_of(entry)):
         raise CannotAdopt(
             "its address holds a secret, and addresses are kept in the open",
             remedy="Use a header instead if the server takes one, and adopt it then.",
         )
+    kept = _Kept()
+    parts = urlsplit(entry.url)
+    if "@" in parts.netloc:
+        user, _, host = parts.netloc.rpartition("@")
+        known = base64.b64encode(unquote(user).encode()).decode()
+        kept.header("Authorization", f"Basic {known}", "the user and password of its old address")
+        parts = parts._replace(netloc=host)
+    for name, value in entry.headers.items():
+        if value and name.lower() not in _OF_THE_PROTOCOL:
+            kept.header(name, value, f"its header {name}")
+    if entry.bearer_variable:
+        kept.headers["Authorization"] = (
+            f"Bearer {{{kept.unknown('authorization', f'the value of {entry.bearer_variable}')}}}"
+        )
+    url = urlunsplit(parts)
     _refuse_filled_in(entry, url)
-    spec = ServerSpec(server, Transport.HTTP, url=url, headers_from=headers)
-    return Adopted(spec, tuple(variables))
+    spec = ServerSpec(
+        server,
+        Transport.HTTP,
+        url=url,
+        headers_from=dict(entry.header_variables),
+        headers_secret=kept.headers,
+    )
+    variables = tuple(Variable(name, "as before") for name in entry.header_variables.values())
+    return Adopted(spec, variables, tuple(kept.secrets))
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The one place that says how a server's secrets are kept."""
+
+    headers: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    secrets: list[Given] = field(default_factory=list)
+
+    def header(self, name: str, value: str, of: str) -> None:
+        if not references_in(value):
+            header_value(_secret_name(name), value.encode("utf-8", "surrogatepass"))
+            self.headers[name] = self.known(name, value, of)
+            return
+        scheme = _SCHEME_AND_REFERENCE.fullmatch(value)
+        secret = self.unknown(name, _what_reference(value if not scheme else scheme[2], of))
+        self.headers[name] = f"{scheme[1]} {{{secret}}}" if scheme else secret
+
+    def variable(self, name: str, value: str) -> None:
+        variable_value(_secret_name(name), value.encode("utf-8", "surrogatepass"))
+        self.variables[name] = self.known(name, value, f"its {name}")
+
+    def known(self, name: str, value: str, of: str) -> str:
+        return self._given(name, f"{of} ({fingerprint(value)})", value)
+
+    def unknown(self, name: str, holds: str) -> str:
+        return self._given(name, holds, "")
+
+    def _given(self, name: str, holds: str, value: str) -> str:
+        taken = {each.name for each in self.secrets}
+        base = fresh = _secret_name(name)
+        while fresh in taken:
+            fresh = f"{base}-{len(taken) + 1}"
+        self.secrets.append(Given(fresh, holds, value))
+        return fresh
 
 
 def _stdio(entry: Entry, server: ServerId, around: Around) -> Adopted:
@@ -142,12 +194,14 @@ def _stdio(entry: Entry, server: ServerId, around: Around) -> Adopted:
             remedy="Give it by a variable if the server takes one, and adopt it then.",
         )
     _refuse_filled_in(entry, *command)
-    plain, variables = _environment(entry)
-    variables += [Variable(n, f"the value of {n} in its arguments", v) for n, v in moved.items()]
+    kept = _Kept()
+    plain, variables = _environment(entry, kept)
+    for name, value in moved.items():
+        kept.variable(name, value)
     variables += [Variable(name, "as before") for name in entry.env_from]
     if entry.env_file:
         file = _resolved(entry.env_file, entry, around)
-        told = {variable.name for variable in variables} | set(plain)
+        told = {*plain, *kept.variables, *(variable.name for variable in variables)}
         variables += [
             Variable(name, f"its value in {file}")
             for name in around.names_in(_absolute(file, entry))
@@ -161,31 +215,37 @@ def _stdio(entry: Entry, server: ServerId, around: Around) -> Adopted:
         env=plain,
         env_from=tuple(dict.fromkeys(variable.name for variable in variables)),
         cwd=_absolute(cwd, entry) if cwd or entry.project else "",
+        env_secret=kept.variables,
     )
-    return Adopted(spec, tuple(variables))
+    return Adopted(spec, tuple(variables), tuple(kept.secrets))
 
 
-def _environment(entry: Entry) -> tuple[dict[str, str], list[Variable]]:
-    """The one place that says how a server's secrets are kept: by names of the gateway's variables."""
+def _environment(entry: Entry, kept: _Kept) -> tuple[dict[str, str], list[Variable]]:
+    """Plain values stay in the open, secrets go to the vault, what came from the client's own
+    environment comes from the gateway's."""
     plain: dict[str, str] = {}
     variables: list[Variable] = []
     hidden = {s.where for s in secrets_of(entry)}
     for name, value in entry.env.items():
-        secret = names_a_secret(name) or any(w.startswith(f"env {name}") for w in hidden)
-        if secret or is_reference(value) or _FILLED_IN.search(value):
-            variables.append(Variable(name, _what(value, f"its {name}"), value))
+        if references_in(value):
+            variables.append(Variable(name, _what_reference(value, f"its {name}")))
+        elif names_a_secret(name) or any(w.startswith(f"env {name}") for w in hidden):
+            if value:
+                kept.variable(name, value)
         else:
             plain[name] = value
     return plain, variables
 
 
-def _what(value: str, of: str) -> str:
-    references = references_in(value)
-    if is_reference(value):
-        return f"what `{' '.join(references)}` stood for"
-    if references:
-        return f"{of} until now, with `{' '.join(references)}` filled in"
-    return f"the value of {of} until now ({fingerprint(value)})"
+def _what_reference(value: str, of: str) -> str:
+    shown = f"`{' '.join(references_in(value))}`"
+    return f"what {shown} stood for" if is_reference(value) else f"{of}, with {shown} filled in"
+
+
+def _secret_name(name: str) -> str:
+    """A name in the vault, made of a header's or a variable's."""
+    plain = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("._-")
+    return plain[:SECRET_NAME_MAX_CHARS] or "secret"
 
 
 def _without_values(command: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -227,13 +287,8 @@ def _absolute(path: str, entry: Entry) -> str:
 
 def _refuse_filled_in(entry: Entry, *texts: str) -> None:
     for text in texts:
-        found = _FILLED_IN.search(text)
-        if found:
+        if _FILLED_IN.search(text):
             raise CannotAdopt(
-                f"it uses {found.group()}, which only {entry.client.title} fills in",
+                f"it uses {' '.join(references_in(text))}, which only {entry.client.title} fills in",
                 remedy="Write the value in its place, and adopt it then.",
             )
-
-
-def _variable_of(server: ServerId, header: str) -> str:
-    return re.sub(r"[^A-Z0-9]", "_", f"EXEAT_{server}_{header}".upper())

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from exeat.governance.inventory.text import (
     CannotEdit,
+    Document,
     Edit,
     Malformed,
     Path,
@@ -22,6 +23,7 @@ from exeat.governance.inventory.text import (
     indent_at,
     lookup,
     newline_of,
+    restored_value,
     swapped_value,
     with_value,
 )
@@ -196,9 +198,24 @@ class JsonText:
         key = holder[depth] if depth < len(holder) else name
         if not self.text.strip():
             nl = newline_of(self.text)
-            shown = json.dumps({key: inside}, indent=2, ensure_ascii=False).replace("\n", nl)
+            shown = self._render({key: inside}, "", True)
             return self._confirmed(self.text + shown + nl, wanted)
         edits = self._insertion(self._node(holder[:depth]), key, inside)
+        return self._confirmed(apply(self.text, edits), wanted)
+
+    def restored(self, entry: Path, original: Document) -> str:
+        wanted = restored_value(self.value, original.value, entry)
+        node = self._node(entry)
+        if lookup(original.value, entry) is not None and isinstance(original, JsonText):
+            source = original._node(entry)
+            old = original.text[source.start : source.end]
+            return self._confirmed(apply(self.text, [Edit(node.start, node.end, old)]), wanted)
+        members = self._node(entry[:-1]).members or ()
+        place = [member.key for member in members].index(entry[-1])
+        edits = [self._without(members[place])]
+        if place == len(members) - 1 and place and members[place].comma < 0:
+            comma = members[place - 1].comma
+            edits.append(Edit(comma, comma + 1, ""))
         return self._confirmed(apply(self.text, edits), wanted)
 
     def _node(self, path: Path) -> Node:
@@ -240,6 +257,8 @@ class JsonText:
         shown = f"{json.dumps(key, ensure_ascii=False)}: {self._render(value, lead, many)}"
         if members and members[-1].comma < 0:
             yield Edit(members[-1].node.end, members[-1].node.end, ",")
+        elif members:
+            shown += ","
         ends = "" if members or "\n" in text[at:close] else nl + outer
         if not many:
             yield Edit(at, at, f" {shown}")
@@ -254,11 +273,15 @@ class JsonText:
         return found.group(1) if found else "  "
 
     def _render(self, value: Any, indent: str, many: object) -> str:
-        """``many``: an object over several lines."""
-        if not many or isinstance(value, list):
+        """``many``: objects over several lines; lists stay on one."""
+        if not (many and isinstance(value, Mapping) and value):
             return json.dumps(value, ensure_ascii=False)
-        shown = json.dumps(value, indent=self._unit, ensure_ascii=False)
-        return shown.replace("\n", newline_of(self.text) + indent)
+        nl, inner = newline_of(self.text), indent + self._unit
+        lines = (
+            f"{nl}{inner}{json.dumps(k, ensure_ascii=False)}: {self._render(v, inner, many)}"
+            for k, v in value.items()
+        )
+        return f"{{{','.join(lines)}{nl}{indent}}}"
 
     def _confirmed(self, text: str, wanted: dict[str, Any]) -> str:
         try:

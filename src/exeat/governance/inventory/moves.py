@@ -8,7 +8,7 @@ from typing import Final
 from exeat.core.errors import Invalid
 from exeat.core.facts import ServerSpec
 from exeat.core.ids import ServerId
-from exeat.governance.inventory.adoption import Adopted, Around, Variable, adopted
+from exeat.governance.inventory.adoption import Around, Given, Variable, adopted
 from exeat.governance.inventory.clients import TRANSPORT_FIELDS, Client, connection, read_document
 from exeat.governance.inventory.entries import Entry
 from exeat.governance.inventory.survey import Seen
@@ -23,12 +23,14 @@ BridgeTo = Callable[[str], tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """``new``: the server is not registered yet, and no earlier move registers it."""
+    """``new``: the server is not registered yet, and no earlier move registers it; then ``secrets`` are
+    those that its registration needs."""
 
     seen: Seen
     server: ServerId
     spec: ServerSpec
     variables: tuple[Variable, ...]
+    secrets: tuple[Given, ...]
     new: bool
     notes: tuple[str, ...] = ()
 
@@ -50,64 +52,66 @@ def plan_moves(
     chosen: Iterable[Seen], registered: Mapping[ServerId, ServerSpec], around: Around
 ) -> Moves:
     """Entries that are the same server share one registration.  What cannot move says why."""
-    plan = Moves()
-    specs, held = dict(registered), _held(registered)
+    plan, known = Moves(), _Known(dict(registered))
     for seen in chosen:
         if not seen.bypasses:
             plan.stays.append(Stay(seen, "it goes through the gateway already", ""))
             continue
         try:
-            move = _move(seen, specs, held, around)
+            plan.moves.append(_move(seen, known, around))
         except Invalid as error:
             plan.stays.append(Stay(seen, str(error).rstrip("."), error.remedy))
-            continue
-        specs[move.server] = move.spec
-        for variable in move.variables:
-            held.setdefault(variable.name, variable.value)
-        plan.moves.append(move)
     return plan
 
 
-def _move(
-    seen: Seen, specs: Mapping[ServerId, ServerSpec], held: Mapping[str, str], around: Around
-) -> Move:
+@dataclass(slots=True)
+class _Known:
+    """``variables``: those that servers take from the gateway's environment, and what they hold, as far
+    as it is known.  ``secrets``: (server, name) → value."""
+
+    specs: dict[ServerId, ServerSpec]
+    variables: dict[str, str] = field(default_factory=dict)
+    secrets: dict[tuple[ServerId, str], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for spec in self.specs.values():
+            names = (*spec.env_from, *spec.headers_from.values())
+            self.variables.update(dict.fromkeys(names, ""))
+
+
+def _move(seen: Seen, known: _Known, around: Around) -> Move:
     wanted = server_id(seen.entry.name)
     found = adopted(seen.entry, wanted, around)
-    for name, spec in specs.items():
-        if _same(spec, adopted(seen.entry, name, around).spec):
-            found = adopted(seen.entry, name, around)
-            return Move(
-                seen, name, spec, found.variables, new=False, notes=tuple(_notes(found, held))
+    for name, spec in known.specs.items():
+        if _same(spec, replace(found.spec, id=name)):
+            notes = tuple(
+                f"it had another value of {each.name}; from now on there is one for all"
+                for each in found.secrets
+                if known.secrets.get((name, each.name), each.value) != each.value
             )
-    clash = [v.name for v in found.variables if held.get(v.name) and held[v.name] != v.value]
-    if clash:
-        raise Invalid(
-            f"another server needs another value of {clash[0]}",
-            remedy="Adopt one of the two; give the other its secret by a variable of another name.",
-        )
-    server = _free(wanted, specs)
-    found = found if server == wanted else adopted(seen.entry, server, around)
-    check_spec(found.spec)
-    _check_text(found.spec)
-    notes = tuple(
-        f"{v.name} goes to another server, too: both get one value"
-        for v in found.variables
-        if v.name in held
-    )
-    return Move(seen, server, found.spec, found.variables, new=True, notes=notes)
-
-
-def _notes(found: Adopted, held: Mapping[str, str]) -> Iterable[str]:
+            return Move(seen, name, spec, found.variables, (), new=False, notes=notes)
     for variable in found.variables:
-        if variable.value and held.get(variable.name) not in (None, "", variable.value):
-            yield f"it had another value of {variable.name}; from now on there is one for all"
-
-
-def _held(registered: Mapping[ServerId, ServerSpec]) -> dict[str, str]:
-    """Variables that registered servers use: their values are not known here."""
-    return {
-        name: "" for s in registered.values() for name in (*s.env_from, *s.headers_from.values())
-    }
+        if known.variables.get(variable.name, "") not in ("", variable.holds):
+            raise Invalid(
+                f"another server needs another value of {variable.name}",
+                remedy="Write the value into its file; adopting puts it into the vault.",
+            )
+    server = _free(wanted, known.specs)
+    spec = replace(found.spec, id=server)
+    check_spec(spec)
+    _check_text(spec)
+    told = [f"its own sign-in ({', '.join(seen.entry.sign_in)}) is not carried over"]
+    told = (told if seen.entry.sign_in else []) + [
+        f"{variable.name} goes to another server, too: both get one value"
+        for variable in found.variables
+        if variable.name in known.variables
+    ]
+    known.specs[server] = spec
+    for variable in found.variables:
+        known.variables.setdefault(variable.name, variable.holds)
+    for each in found.secrets:
+        known.secrets[server, each.name] = each.value
+    return Move(seen, server, spec, found.variables, found.secrets, new=True, notes=tuple(told))
 
 
 def _same(one: ServerSpec, other: ServerSpec) -> bool:

@@ -72,6 +72,11 @@ class Document(Protocol):
         """The text with one entry more; holders that are missing are made.  Raises CannotEdit."""
         ...
 
+    def restored(self, entry: Path, original: "Document") -> str:
+        """The text with an entry as the original has it, or without it if the original has none.
+        Raises CannotEdit."""
+        ...
+
 
 def decode(data: bytes) -> tuple[str, str]:
     """The byte order mark (or nothing) and the text.  Raises Malformed."""
@@ -127,6 +132,19 @@ def with_value(value: Mapping[str, Any], path: Path, new: Any) -> dict[str, Any]
         with_value(inner if isinstance(inner, Mapping) else {}, tuple(rest), new) if rest else new
     )
     return {**value, head: changed}
+
+
+def without_value(value: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """A copy without what stands at a path."""
+    head, *rest = path
+    if not rest:
+        return {name: kept for name, kept in value.items() if name != head}
+    return {**value, head: without_value(value[head], tuple(rest))}
+
+
+def restored_value(now: Mapping[str, Any], original: Mapping[str, Any], entry: Path) -> Any:
+    old = lookup(original, entry)
+    return without_value(now, entry) if old is None else with_value(now, entry, old)
 
 
 def swapped_value(

@@ -8,11 +8,12 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from exeat.governance.inventory.text import (
     CannotEdit,
+    Document,
     Edit,
     Malformed,
     Path,
@@ -21,6 +22,7 @@ from exeat.governance.inventory.text import (
     confirmed,
     indent_at,
     newline_of,
+    restored_value,
     swapped_value,
     with_value,
 )
@@ -149,7 +151,7 @@ class TomlText:
         for part in entry:
             old = old[part]
         changed = swapped_value(old, new, drop)
-        about = [s for s in self.statements if s.path[:size] == entry]
+        about = self._about(entry)
         whole = [s for s in about if s.path == entry and not s.header]
         if whole:
             edits = [Edit(*whole[0].value, render(changed))]
@@ -191,6 +193,32 @@ class TomlText:
         lines = "".join(f"{_key(k)} = {render(v)}{nl}" for k, v in new.items())
         text = f"{self.text}{lead}[{header}]{nl}{lines}"
         return self._confirmed(text, with_value(self.value, (*holder, name), dict(new)))
+
+    def restored(self, entry: Path, original: Document) -> str:
+        wanted = restored_value(self.value, original.value, entry)
+        old = original._lines_about(entry) if isinstance(original, TomlText) else ""
+        first, *others = [Edit(*place, "") for place in self._places_of(entry)]
+        if not old and first.start:
+            kept = len(self.text[: first.start].rstrip(" \t\r\n"))
+            first = replace(first, start=self._line_end(kept) if kept else 0)
+        elif old and not old.endswith("\n"):
+            old += newline_of(self.text) if self.text[first.end :] else ""
+        edits = [replace(first, text=old), *others]
+        return self._confirmed(apply(self.text, edits), wanted)
+
+    def _about(self, entry: Path) -> list[Statement]:
+        return [s for s in self.statements if s.path[: len(entry)] == entry]
+
+    def _places_of(self, entry: Path) -> list[tuple[int, int]]:
+        """Whole lines: from its first to its last, if nothing else stands between; else its own."""
+        about, text = self._about(entry), self.text
+        lines = [(text.rfind("\n", 0, s.start) + 1, self._line_end(s.end)) for s in about]
+        at = [n for n, s in enumerate(self.statements) if s.path[: len(entry)] == entry]
+        together = bool(at) and at[-1] - at[0] + 1 == len(at)
+        return [(lines[0][0], lines[-1][1])] if together else lines
+
+    def _lines_about(self, entry: Path) -> str:
+        return "".join(self.text[start:end] for start, end in self._places_of(entry))
 
     def _without(self, statement: Statement) -> Edit:
         """Its lines; a header takes the empty lines above it along."""

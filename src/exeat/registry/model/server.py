@@ -24,8 +24,17 @@ _SECRET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _TEMPLATE: Final = re.compile(r"([A-Za-z][A-Za-z-]{0,19} )?\{[^{}]*\}|[^{}]*")
 """An authentication scheme and no other text, so that no part of a secret can stand in the open."""
 _RESERVED: Final = frozenset(
-    {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept"}
+    {
+        "host",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "connection",
+        "accept",
+        "exeat-permit",
+    }
 )
+_AUDIENCE: Final = re.compile(r"[!-~]{1,256}")
 _METHOD: Final = re.compile(r"[A-Za-z0-9_$][A-Za-z0-9_$./-]{0,127}")
 
 
@@ -105,6 +114,8 @@ class Server:
             "id": self.id,
             "transport": s.transport.value,
             **where,
+            "permit": s.permit,
+            "mode": s.mode.value,
             "owner": self.owner,
             "trust": self.trust,
             "active": self.active,
@@ -126,6 +137,11 @@ def check_spec(spec: ServerSpec) -> None:
     else:
         _check_stdio(spec)
     _check_secrets(spec)
+    if spec.permit and not _AUDIENCE.fullmatch(spec.permit):
+        raise Invalid(
+            f"{spec.permit!r} cannot be the audience of a permit.",
+            remedy="Use up to 256 printable ASCII characters without a space: the server's address.",
+        )
     check_auth(spec)
     own = (spec.auth.secret_from, spec.auth.subject_from)
     named = (*spec.headers_from.values(), *spec.env_from, *spec.env, *spec.env_secret)

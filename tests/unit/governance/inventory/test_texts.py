@@ -109,7 +109,7 @@ def test_an_entry_changes_where_it_stands(before: str, after: str) -> None:
         (
             '{\n    "s": {\n        "a": {}, // last\n        // end\n    },\n}',
             '{\n    "s": {\n        "a": {}, // last\n        // end\n        "x": {\n            "url": "U"\n'
-            "        }\n    },\n}",
+            "        },\n    },\n}",
         ),
         ('{"s": {// none\r\n}}', '{"s": {// none\r\n  "x": {\r\n    "url": "U"\r\n  }\r\n}}'),
     ],
