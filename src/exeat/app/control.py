@@ -5,12 +5,13 @@ have sessions, clients their own credentials.
 """
 
 import asyncio
+import functools
 import os
 import socket
 import ssl
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import h11
 import uvicorn
@@ -25,7 +26,6 @@ from exeat.app.tls import Certificate
 from exeat.console.upstreams import Consents
 from exeat.core.errors import Conflict, ExeatError
 from exeat.core.ids import PersonId
-from exeat.core.limits import HEAD_TIME_MAX_S
 from exeat.identity.authorization.model.doing import ITSELF, Doing
 from exeat.identity.authorization.rules.resources import Resources
 from exeat.identity.authorization.service.tokens import Mint
@@ -113,6 +113,10 @@ class _Protocol(H11Protocol):
 
     _late: asyncio.TimerHandle | None = None
 
+    def __init__(self, *, head_time_max_s: float, **more: Any) -> None:
+        super().__init__(**more)
+        self._head_time_max_s = head_time_max_s
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._wait()
@@ -132,7 +136,7 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def _wait(self) -> None:
-        self._late = self.loop.call_later(HEAD_TIME_MAX_S, self.transport.close)
+        self._late = self.loop.call_later(self._head_time_max_s, self.transport.close)
 
 
 class Control:
@@ -181,7 +185,7 @@ class Control:
         until gateways decide by what was changed."""
         config = uvicorn.Config(
             self._app(gateway_port, settled),
-            http=_Protocol,
+            http="h11",
             ws="none",
             loop="none",
             lifespan="off",
@@ -198,6 +202,8 @@ class Control:
         )
         config.load()
         config.ssl = self._tls(tls)
+        limit_s = self._settings.head_time_max_s
+        config.http_protocol_class = functools.partial(_Protocol, head_time_max_s=limit_s)  # type: ignore[assignment]
         self._server = uvicorn.Server(config)
         self._server.lifespan = config.lifespan_class(config)
         await self._server.startup(sockets=self._sockets)
