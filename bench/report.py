@@ -19,6 +19,7 @@ _PLAIN: Final = {
     "size": "Large results",
     "scale": "Scale",
     "revocation": "From the commit of a change to the last permitted call",
+    "token": "A credential, CPU in µs",
     "soak": "Soak",
 }
 _WIDTH: Final = 760

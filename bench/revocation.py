@@ -168,7 +168,7 @@ def _gateway(stack: contextlib.ExitStack, folder: Path, number: int, url: str, o
     port, home = targets.free_port(), folder / f"gw{number}"
     home.mkdir()
     command = [str(Path(sys.executable).with_name("exeat")), "up", "--home", str(home)]
-    env = {"EXEAT_DATABASE_URL": url, "EXEAT_INSTANCE": f"gw{number}"}
+    env = {"EXEAT_DATABASE_URL": url, "EXEAT_INSTANCE": f"gw{number}", "EXEAT_CONTROL_PORT": "0"}
     core = sorted(os.sched_getaffinity(0))[0]
     log = out / f"revocation-{number}.log"
     stack.enter_context(targets.started([*command, "--port", str(port)], port, core, log, env))

@@ -35,15 +35,27 @@ from scale import scale
 from size import sizes
 from soak import soak
 from targets import Missing, Target
+from token_cost import tokens
 from upstream import TOOLS_DEFAULT, tool_names
 
 OUT: Final = Path(__file__).resolve().parents[1] / "out" / "bench"
 CONNECTIONS: Final = (1, 16, 32, 128)
 WARM_S: Final = 0.5
 PATHS: Final = {"json": "/json", "sse": "/stream"}
-PARTS: Final = ("call", "decision", "profile", "evidence", "size", "scale", "revocation", "soak")
+PARTS: Final = (
+    "call",
+    "decision",
+    "profile",
+    "evidence",
+    "size",
+    "scale",
+    "revocation",
+    "token",
+    "soak",
+)
 LONG: Final[dict[str, Any]] = {
     "evidence_s": 10.0,
+    "token_s": 3.0,
     "size_s": 8.0,
     "soak_min": 60.0,
     "changes": 1_000,
@@ -56,6 +68,7 @@ LONG: Final[dict[str, Any]] = {
 }
 QUICK: Final[dict[str, Any]] = {
     "evidence_s": 3.0,
+    "token_s": 1.5,
     "size_s": 3.0,
     "soak_min": 1.0,
     "changes": 50,
@@ -68,6 +81,7 @@ QUICK: Final[dict[str, Any]] = {
 }
 SMOKE: Final[dict[str, Any]] = {
     "evidence_s": 0.3,
+    "token_s": 0.3,
     "size_s": 0.4,
     "soak_min": 0.05,
     "changes": 5,
@@ -231,6 +245,7 @@ def measure_parts(
         "size": lambda: sizes(core, rest, OUT, long["size_s"]),
         "scale": lambda: scale(core, rest, OUT, long["scale"]),
         "revocation": lambda: revocation(rest, OUT, (1, 2, 4), long["changes"]),
+        "token": lambda: tokens(core, rest, OUT, long["token_s"]),
         "soak": lambda: soak(core, rest, OUT, minutes * 60),
     }
     for name, run in others.items():

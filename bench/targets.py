@@ -238,14 +238,17 @@ def mcp_proxy(upstream_port: int, path: str, core: int, out: Path) -> Iterator[T
 
 
 @contextlib.contextmanager
-def exeat(upstream_port: int, path: str, core: int, out: Path) -> Iterator[Target]:
+def exeat(upstream_port: int, path: str, core: int, out: Path, **settings: str) -> Iterator[Target]:
     """A home with 1,000 policies in force, then `exeat up`."""
     home, port = out / "exeat-home", free_port()
     shutil.rmtree(home, ignore_errors=True)
     bearer = prepare_home(home, f"http://127.0.0.1:{upstream_port}{path}")
     command = [str(Path(sys.executable).with_name("exeat")), "up", "--home", str(home)]
     command += ["--port", str(port)]
-    with started(command, port, core, out / "exeat.log", {}) as pid:
+    env = {
+        f"EXEAT_{name.upper()}": value for name, value in {"control_port": "0", **settings}.items()
+    }
+    with started(command, port, core, out / "exeat.log", env) as pid:
         yield Target("exeat", port, "/mcp/shop", "/mcp/bank", bearer, pid)
 
 

@@ -68,6 +68,7 @@ class World:
     folder: Path
     port: int = field(default_factory=free_port)
     office_port: int = field(default_factory=free_port)
+    control_port: int = field(default_factory=free_port)
     gateway: subprocess.Popen[bytes] | None = None
 
     @property
@@ -95,7 +96,8 @@ class World:
         return f"http://127.0.0.1:{self.port}/mcp"
 
     def environ(self) -> dict[str, str]:
-        return {**os.environ, "EXEAT_HOME": str(self.home), "NO_COLOR": "1"}
+        kept = {**os.environ, "EXEAT_HOME": str(self.home), "NO_COLOR": "1"}
+        return {**kept, "EXEAT_CONTROL_PORT": str(self.control_port)}
 
     def exeat(self, *words: str, expect: int = 0) -> str:
         """Run one `exeat` command; returns what it printed."""
@@ -199,11 +201,14 @@ def prepare(world: World) -> dict[str, str]:
     for server in ("time", "git", "office"):
         exeat("server", "observe", server)
         exeat("tool", "pin", server, "--all", "--reason", "reviewed for the demo")
+    exeat("tool", "profile", "time/get_current_time", "--as-proposed", "--reason", "it reads")
     keys = {}
     for agent, owner, deputy in (("assistant", "ada", "bob"), ("intern-bot", "cleo", "dan")):
         servers = [word for server in ("time", "git", "office") for word in ("--server", server)]
         people = ["--owner", owner, "--deputy", deputy]
         until = [
+            "--effect",
+            "read",
             "--effect",
             "execute",
             "--ends",

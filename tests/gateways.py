@@ -35,9 +35,10 @@ CALL_S = 15.0
 
 
 def environ(**extra: str) -> dict[str, str]:
-    """The tests' own environment without EXEAT_* settings, so that nothing outside decides."""
+    """The tests' own environment without EXEAT_* settings, so that nothing outside decides; many
+    gateways run beside each other, so each takes any free port for its control listener."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EXEAT_")}
-    return {**kept, **extra}
+    return {**kept, "EXEAT_CONTROL_PORT": "0", **extra}
 
 
 class Server:

@@ -11,6 +11,7 @@ from typing import Any
 from exeat.app.observe import fetch_definitions
 from exeat.core.facts import Effect, ServerSpec, Transport, tool_action
 from exeat.core.ids import AgentId, Digest, PersonId, ServerId
+from exeat.core.upstream_auth import NO_AUTH, UpstreamAuth
 from exeat.registry.model.act import Act
 from exeat.registry.model.agent import Charter, Scope
 from exeat.registry.model.tool import Profile
@@ -36,13 +37,18 @@ class Home:
         self.registry.register_person(BOB, ["operator"], self.act())
 
     @classmethod
+    def opened(cls, path: Path) -> "Home":
+        """One that is there."""
+        home = cls.__new__(cls)
+        home.path, home.state = path, open_state(path, None)
+        home.registry = Registry(home.state.registry, os.urandom)
+        return home
+
+    @classmethod
     def copied(cls, from_: Path, to: Path) -> "Home":
         """A home that nothing has open, copied: cheaper than to make it and run a gateway on it."""
         shutil.copytree(from_, to)
-        home = cls.__new__(cls)
-        home.path, home.state = to, open_state(to, None)
-        home.registry = Registry(home.state.registry, os.urandom)
-        return home
+        return cls.opened(to)
 
     def act(self, reason: str = "for a test", actor: PersonId = ADA) -> Act:
         return Act(actor, "test", reason, time.time_ns())
@@ -57,6 +63,7 @@ class Home:
         env: Mapping[str, str] | None = None,
         shared: bool = False,
         extra: Iterable[str] = (),
+        auth: UpstreamAuth = NO_AUTH,
     ) -> ServerId:
         server = ServerId(name)
         spec = ServerSpec(
@@ -67,6 +74,7 @@ class Home:
             cwd=cwd,
             env=env or {},
             shared=shared,
+            auth=auth,
         )
         self.registry.add_server(spec, ADA, 50, extra, self.act())
         return server

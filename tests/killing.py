@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateways import ACCEPT, MODERN, Gateway, entries, verified
+from gateways import ACCEPT, MODERN, Gateway, entries, environ, verified
 from homes import Home
 from worlds import META
 
@@ -74,6 +74,7 @@ class Lives:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            env=environ(),
         )
 
     def __enter__(self) -> "Lives":
@@ -96,15 +97,14 @@ class Lives:
         self._say(str(self._home))
         pid = int(self._parent.stdout.readline())
         first = self._parent.stdout.readline()
-        for _ in range(3):
-            self._parent.stdout.readline()
         return pid, int(first.split()[-1].split(":")[2].split("/")[0])
 
     def kill(self, pid: int) -> None:
         assert self._parent.stdout is not None
         os.kill(pid, signal.SIGKILL)
         self._say("")
-        assert self._parent.stdout.readline() == "reaped\n"
+        while (line := self._parent.stdout.readline()) != "reaped\n":
+            assert line, "the parent has ended"  # else what the gateway still had to say
 
 
 def _one_life(lives: Lives, key: str, numbers: "itertools.count[int]") -> None:

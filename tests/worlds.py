@@ -40,6 +40,7 @@ from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.ports import Durable
 from exeat.gateway.settings import GatewaySettings
 from exeat.gateway.upstreams import Surroundings, Upstreams
+from exeat.identity.tokens import Tokens
 from exeat.policy.bundle import compile_bundle
 from exeat.registry.rules.pins import digests
 
@@ -126,7 +127,13 @@ class Client:
     async def head(self) -> tuple[int, dict[str, str]]:
         block = await self.reader.readuntil(b"\r\n\r\n")
         first, *lines = block[:-4].decode("latin-1").split("\r\n")
-        fields = {line.partition(":")[0].lower(): line.partition(":")[2].strip() for line in lines}
+        fields: dict[str, str] = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            before = fields.get(name.lower())
+            fields[name.lower()] = (
+                value.strip() if before is None else f"{before} | {value.strip()}"
+            )
         return int(first.split()[1]), fields
 
     async def chunk(self) -> bytes:
@@ -311,6 +318,7 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self.decisions: list[tuple[AccessRequest, Decision]] = []
+        self.contexts: list[DecisionContext] = []
         self.outcomes: list[OutcomeFacts] = []
         self.counts: dict[str, int] = {}
         self.failure = ""
@@ -322,6 +330,7 @@ class MemoryLedger:
         self, request: AccessRequest, decision: Decision, context: DecisionContext, done: Durable
     ) -> int:
         index = len(self.decisions)
+        self.contexts.append(context)
         self.decisions.append((request, decision))
 
         def durable() -> None:
@@ -390,6 +399,10 @@ class World:
     settings: GatewaySettings = field(default_factory=GatewaySettings)
     extra_methods: frozenset[str] = frozenset()
     now: int = NOW
+    tokens: Tokens | None = None
+    clients: dict[tuple[str, str, str], AgentId] = field(default_factory=dict)
+    subjects: dict[tuple[str, str], PersonId] = field(default_factory=dict)
+    endings: dict[str, int] = field(default_factory=dict)
     permit: str = ""
     """The audience of the permits that the upstream demands (ID-11)."""
 
@@ -413,10 +426,12 @@ class World:
         )
         self.upstreams = Upstreams(around)
         self.upstreams.follow({UP: self.spec})
-        self.pipeline = Pipeline(self.state, self.ledger, lambda: self.now)
+        self.strangers: list[AccessRequest] = []
+        self.pipeline = Pipeline(self.state, self.ledger, lambda: self.now, self.strangers.append)
         self.front = Front(
-            loop, self.pipeline, self.upstreams, self.settings, b"k" * 32, lambda: self.now
-        )
+            loop, self.pipeline, self.upstreams, self.settings, b"k" * 32, lambda: self.now,
+            tokens=self.tokens,
+        )  # fmt: skip
         self.edge = Edge(self.front.dispatch, self.settings, loop, self.front.admit)
         self.listener = await loop.create_server(self.edge, "127.0.0.1", 0)
         self.port = int(self.listener.sockets[0].getsockname()[1])
@@ -451,8 +466,9 @@ class World:
         digest = Digest(hashlib.sha256(self.policy.encode()).hexdigest())
         version = PolicyVersionFacts(digest, 1, ADA, BOB, "test", {"p.cedar": self.policy})
         snapshot = Snapshot(
-            1, agents, people, servers, {UP: self.spec}, facts, credentials, version
-        )
+            1, agents, people, servers, {UP: self.spec}, facts, credentials, version,
+            dict(self.clients), dict(self.subjects), dict(self.endings),
+        )  # fmt: skip
         return SimpleNamespace(
             snapshot=snapshot,
             pdp=compile_bundle(version, facts, servers, agents=agents, people=people),

@@ -1,5 +1,6 @@
 """The reference server behind a whole gateway: real home, real key, `exeat up` as its own process."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,7 +31,10 @@ def gateway(home: Path, upstream: str) -> Iterator[Entrance]:
     port, exeat = free_port(), str(Path(sys.executable).with_name("exeat"))
     with (home / "gateway.log").open("wb") as log:
         process = subprocess.Popen(
-            [exeat, "up", "--home", str(home), "--port", str(port)], stdout=log, stderr=log
+            [exeat, "up", "--home", str(home), "--port", str(port)],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "EXEAT_CONTROL_PORT": "0"},
         )
         try:
             wait_for(port, process)

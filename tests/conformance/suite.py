@@ -51,13 +51,18 @@ class Suite:
         return self.root / "mcp-2.3.0" / "examples" / "servers" / "everything-server"
 
     @property
+    def client(self) -> Path:
+        """The reference client of the Python SDK."""
+        return self.root / "mcp-2.3.0" / ".github" / "actions" / "conformance" / "client.py"
+
+    @property
     def stamp(self) -> Path:
         return self.root / "built"
 
-    def scored(self, revision: str) -> frozenset[str]:
-        """The scenarios that the frozen requirement set counts for a server."""
+    def scored(self, revision: str, role: str = "server") -> frozenset[str]:
+        """The scenarios that the frozen requirement set counts for a server (or ``client``)."""
         wanted = yaml.safe_load((self.package / "requirements" / f"{revision}.yaml").read_text())
-        return frozenset(wanted["server"])
+        return frozenset(wanted[role])
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +189,15 @@ def run(suite: Suite, url: str, revision: str, out: Path, bearer: str = "") -> S
             timeout=RUN_S,
             check=False,
         )
-    return Score(revision, suite.scored(revision), _failures(out))
+    return Score(revision, suite.scored(revision), failures_of(out))
 
 
-def _failures(out: Path) -> dict[str, list[str]]:
+def failures_of(out: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in out.rglob("checks.json"):
         name = re.sub(r"-20\d\d-\d\d-\d\dT.*$", "", str(path.parent.relative_to(out)))
         checks = json.loads(path.read_text())
-        found[name.removeprefix("server-")] = [
+        found[name.removeprefix("server-").removeprefix("client-")] = [
             f"{check['id']}: {(check.get('errorMessage') or '')[:200]}"
             for check in checks
             if check["status"] == "FAILURE"

@@ -66,6 +66,17 @@ def install(root: Path = ROOT / ".tools" / "interop") -> Peers:
     return Peers(root, suite)
 
 
+def npm_install(root: Path, lock: Path) -> Path:
+    """Node, after installing the packages of the ``package-lock.json`` in folder ``lock`` into ``root``.
+    Raises NotInstalled."""
+    try:
+        suite = build(ROOT / ".tools" / "conformance")
+    except SystemExit as failed:
+        raise NotInstalled(str(failed)) from None
+    _once(root, lock / "package-lock.json", lambda into: _npm(suite, into, lock))
+    return suite.node
+
+
 def _once(into: Path, lock: Path, make: Callable[[Path], None]) -> None:
     stamp, wanted = into / "installed", lock.read_text()
     if stamp.exists() and stamp.read_text() == wanted:
@@ -76,9 +87,9 @@ def _once(into: Path, lock: Path, make: Callable[[Path], None]) -> None:
     stamp.write_text(wanted)
 
 
-def _npm(suite: Suite, into: Path) -> None:
+def _npm(suite: Suite, into: Path, lock: Path = HERE) -> None:
     for name in ("package.json", "package-lock.json"):
-        shutil.copy(HERE / name, into)
+        shutil.copy(lock / name, into)
     home = suite.node.parents[1]
     npm = home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     quietly(suite.node, npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=into)

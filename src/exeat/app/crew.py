@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import structlog
 
+from exeat.app.control import listening_sockets
 from exeat.app.lock import HomeLock
 from exeat.app.notify import ADDRESS, notify
 from exeat.app.serve import BACKLOG, make_keys, must_exist
@@ -106,7 +107,13 @@ class Crew:
         chosen = self._settings.model_copy(update={"instance": name, "workers": 1})
         with contextlib.suppress(ConnectionError):
             worker.stdin.write(
-                order(self._home, chosen, self._listener.fileno(), verbose=self._verbose)
+                order(
+                    self._home,
+                    chosen,
+                    self._listener.fileno(),
+                    verbose=self._verbose,
+                    serves_control=number == 1,
+                )
             )
             await worker.stdin.drain()
         line = await worker.stdout.readline()
@@ -205,11 +212,20 @@ def listening(host: str, port: int) -> socket.socket:
     return made
 
 
+def _control_port(settings: Settings) -> int:
+    """One that all workers know before the first of them listens on it.  Raises Conflict."""
+    found = listening_sockets(settings)
+    port = int(found[0].getsockname()[1])
+    for each in found:
+        each.close()
+    return port
+
+
 def serve_crew(
-    home: Path, settings: Settings, ready: Callable[[int], None], *, verbose: bool = False
+    home: Path, settings: Settings, ready: Callable[[int, int], None], *, verbose: bool = False
 ) -> None:
-    """Run until SIGINT or SIGTERM; SIGHUP lets all workers read the certificate again.  Raises
-    ExeatError if it cannot start."""
+    """Run until SIGINT or SIGTERM; SIGHUP lets all workers read the certificate again.  ``ready``: given
+    the port and that of the control listener.  Raises ExeatError if it cannot start."""
     must_exist(home, settings)
     if sys.platform != "linux":
         raise Invalid(
@@ -230,9 +246,13 @@ def serve_crew(
         make_keys(home)
         with listening(settings.host, settings.port) as listener:
             port = int(listener.getsockname()[1])
-            chosen = settings.model_copy(update={"port": port})
+            chosen = settings.model_copy(
+                update={"port": port, "control_port": _control_port(settings)}
+            )
 
             async def run() -> None:
-                await Crew(home, chosen, listener, verbose=verbose).run(lambda: ready(port))
+                await Crew(home, chosen, listener, verbose=verbose).run(
+                    lambda: ready(port, chosen.control_port)
+                )
 
             asyncio.run(run())

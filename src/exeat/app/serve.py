@@ -16,8 +16,11 @@ import structlog
 import uvloop
 
 from exeat import __version__
+from exeat.adapters.consent import Consent
 from exeat.app.accepting import Accepting
+from exeat.app.control import Control, listening_sockets
 from exeat.app.descriptors import fitted
+from exeat.app.issuers import make_tokens, oauth_key
 from exeat.app.journal import Journal
 from exeat.app.live import Live, Pace, View, load_view, running
 from exeat.app.lock import HomeLock, Turn
@@ -25,8 +28,11 @@ from exeat.app.notify import notify
 from exeat.app.permits import permit_signer
 from exeat.app.rooting import Rooting
 from exeat.app.settings import Settings
+from exeat.app.settling import Settling
 from exeat.app.sightings import Sightings
+from exeat.app.strangers import Strangers
 from exeat.app.tls import Certificate, certificate, warn_of_plain_http
+from exeat.app.upstream_access import make_credentials
 from exeat.app.vault import Opener, open_vault, without_vault_key
 from exeat.core.errors import Conflict, ExeatError, NotFound
 from exeat.core.facts import ServerSpec, ToolFacts
@@ -75,8 +81,10 @@ class Gateway:
         tls: Certificate | None = None,
         *,
         listener: socket.socket | None = None,
+        control: Control | None = None,
     ) -> None:
-        """``listener``: a socket that listens already, and for other workers too."""
+        """``listener``: a socket that listens already, and for other workers too.  ``control``: None
+        where another worker serves it."""
         context = None
         if tls is not None:
             context = tls.context()
@@ -105,6 +113,9 @@ class Gateway:
         self.sightings = Sightings(state.registry, self.loop, self._tools)
         self.vault = open_vault(home, settings, state)
         self.secrets = Opener(self.vault, self.loop)
+        self.credentials = make_credentials(
+            settings, self.vault, self.secrets, _key(home / "keys" / "state.key"), self.journal
+        )
         self.upstreams = Upstreams(
             Surroundings(
                 loop=self.loop,
@@ -115,18 +126,22 @@ class Gateway:
                 observe=self.sightings.saw,
                 client_message=self._unbound,
                 open_secret=self.secrets.open,
+                credentials=self.credentials,
             )
         )
         self.upstreams.follow(first.snapshot.specs, first.snapshot.secrets)
         self.handover = self._neighbours() if listener is not None else None
+        self.strangers = Strangers(state.registry, self.loop)
+        tokens, self.issuers = make_tokens(settings, home, time.time_ns)
         self.front = Front(
             self.loop,
-            Pipeline(self.live, self.ledger, time.time_ns),
+            Pipeline(self.live, self.ledger, time.time_ns, self.strangers.met),
             self.upstreams,
             settings.gateway(),
             _key(home / "keys" / "state.key"),
             time.time_ns,
             self.handover,
+            tokens,
         )
         self.front.permits = Permits(
             permit_signer(home),
@@ -139,6 +154,9 @@ class Gateway:
         self.tls = tls
         self.entry = TlsEntry(self.edge, context) if context is not None else None
         self.server: asyncio.AbstractServer | None = None
+        self.control = control
+        if control is not None:
+            control.consents = Consent(self.credentials, self._spec, time.time_ns)
         self._shared = listener
         self._accepting: Accepting | None = None
         self._relister: asyncio.Task[None] | None = None
@@ -218,6 +236,9 @@ class Gateway:
             self._isolations[key] = proven(chosen)
         return self._isolations[key]
 
+    def _spec(self, server: str) -> ServerSpec | None:
+        return self.live.view.snapshot.specs.get(ServerId(server))
+
     def _tools(self) -> Mapping[ActionId, ToolFacts]:
         return self.live.view.snapshot.tools
 
@@ -259,6 +280,11 @@ class Gateway:
                 remedy="choose another --port, or stop what uses it",
             ) from None
         port = self._port()
+        if self.control is not None:
+            alone = self._shared is None and self.settings.database_url is None
+            others_s = 0.0 if alone else self.settings.state_poll_s
+            settling = Settling(self.live, self.state, others_s)
+            await self.control.start(port, self.tls, settling)
         sys.setswitchinterval(THREADS_SWITCH_S)
         gc.collect()
         gc.freeze()
@@ -275,9 +301,13 @@ class Gateway:
         """New connections get the certificate as it is on disk now; the others go on."""
         if self.entry is not None and self.tls is not None:
             self.entry.context = self.tls.again(self.entry.context)
+        if self.control is not None:
+            self.control.read_certificate()
 
     async def stop(self) -> None:
         """Take nothing new, let answers end, close upstreams, close the log."""
+        if self.control is not None:
+            await self.control.stop()
         if self.server is not None:
             self.server.close()
         if self._accepting is not None:
@@ -295,6 +325,8 @@ class Gateway:
         if self._relister is not None:
             self._relister.cancel()
         await self.front.close()
+        await self.issuers.close()
+        await self.strangers.close()
         self.edge.close()
         self.secrets.close()
         if self._hints is not None:
@@ -330,6 +362,7 @@ def make_keys(home: Path) -> None:
     """Those that all workers share, before any of them starts."""
     _master(home / "keys" / "master.key")
     _key(home / "keys" / "state.key")
+    oauth_key(home)
     permit_signer(home)
 
 
@@ -339,13 +372,20 @@ async def _run(
     tls: Certificate | None,
     ready: Callable[[Gateway, int], None],
     listener: socket.socket | None,
+    serves_control: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     state = await loop.run_in_executor(None, open_state, home, settings.database_url)
-    gateway = Gateway(home, settings, state, tls, listener=listener)
+    control = None
+    if serves_control:
+        sockets = listening_sockets(settings)
+        port = int(sockets[0].getsockname()[1])
+        settings = settings.model_copy(update={"control_port": port})  # it may have been 0: any
+        control = Control(home, settings, state, sockets)
+    gateway = Gateway(home, settings, state, tls, listener=listener, control=control)
     loop.add_signal_handler(signal.SIGHUP, gateway.read_certificate)
     port = await gateway.start()
     ready(gateway, port)
@@ -361,12 +401,13 @@ def serve(
     ready: Callable[[Gateway, int], None],
     *,
     listener: socket.socket | None = None,
+    serves_control: bool = True,
 ) -> None:
     """Run until SIGINT or SIGTERM; SIGHUP reads the certificate again.  ``listener``: of several
-    workers, one of which this is.  Raises ExeatError if it cannot start."""
+    workers, one of which this is; one of them serves control.  Raises ExeatError if it cannot start."""
     must_exist(home, settings)
     tls = certificate(home, settings)
     if listener is None:  # of several, the supervisor says so once
         warn_of_plain_http(settings.host, tls)
     with HomeLock(home, settings.instance):
-        uvloop.run(_run(home, fitted(settings), tls, ready, listener))
+        uvloop.run(_run(home, fitted(settings), tls, ready, listener, serves_control))

@@ -9,11 +9,14 @@ import msgspec
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from exeat.app.issuer_settings import IssuerSettings
 from exeat.core import limits
 from exeat.core.errors import Invalid
 from exeat.gateway.permits import PERMIT_LIFE_S
 from exeat.gateway.settings import GatewaySettings
 from exeat.permit.token import LIFE_MAX_S
+
+_PUBLIC = r"^https?://[A-Za-z0-9.\[\]:-]+$"
 
 
 class Settings(BaseSettings):
@@ -23,11 +26,20 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8717, ge=0, le=65535)
+    control_host: str = "127.0.0.1"
+    control_port: int = Field(default=8718, ge=0, le=65535)
+    public_url: str | None = Field(default=None, pattern=_PUBLIC)
+    issuer_url: str | None = Field(default=None, pattern=_PUBLIC)
+    access_token_life_s: int = Field(default=900, ge=60, le=3600)
+    issuers: tuple[IssuerSettings, ...] = ()
     instance: str = Field(default="gw1", pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
     workers: int = Field(default=1, ge=1, le=64)
     database_url: str | None = None
     allowed_hosts: frozenset[str] = frozenset()
     allowed_origins: frozenset[str] = frozenset()
+    internal_hosts: frozenset[str] = frozenset()
+    internal_ca: Path | None = None
+    client_document_url: str | None = Field(default=None, pattern=r"^https://[^/]+/.+$")
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
@@ -60,8 +72,20 @@ class Settings(BaseSettings):
             return (self.instance,)
         return tuple(f"{self.instance}-{number}" for number in range(1, self.workers + 1))
 
+    @property
+    def issuer(self) -> str:
+        """The URL of our own authorization server, which is the control listener's (ID-7)."""
+        if self.issuer_url is not None:
+            return self.issuer_url
+        scheme = "https" if self.tls_certificate is not None else "http"
+        return f"{scheme}://localhost:{self.control_port}"  # passkeys need a name, not an address
+
     def gateway(self) -> GatewaySettings:
         return GatewaySettings(
+            public_url=self.public_url or "",
+            tls=self.tls_certificate is not None,
+            authorization_servers=(self.issuer, *(each.url for each in self.issuers)),
+            client_certificates=self.tls_client_ca is not None,
             allowed_hosts=self.allowed_hosts,
             allowed_origins=self.allowed_origins,
             head_time_max_s=self.head_time_max_s,
@@ -75,7 +99,7 @@ class Settings(BaseSettings):
     def digest(self) -> str:
         """What evidence names as the configuration in force; the database's address is left out."""
         shown = self.model_dump(mode="json", exclude={"database_url"})
-        for key in ("allowed_hosts", "allowed_origins"):
+        for key in ("allowed_hosts", "allowed_origins", "internal_hosts"):
             shown[key] = sorted(shown[key])
         return hashlib.sha256(msgspec.json.encode(shown, order="sorted")).hexdigest()
 

@@ -26,13 +26,16 @@ _STDIN, _STDOUT, _STDERR = 0, 1, 2
 LINE_MAX_BYTES: Final = 1024 * 1024
 
 
-def order(home: Path, settings: Settings, listener: int, *, verbose: bool) -> bytes:
+def order(
+    home: Path, settings: Settings, listener: int, *, verbose: bool, serves_control: bool
+) -> bytes:
     """What the supervisor writes.  ``listener``: the descriptor that the worker inherits."""
     value = {
         "home": str(home),
         "settings": settings.model_dump(mode="json"),
         "listener": listener,
         "verbose": verbose,
+        "serves_control": serves_control,
     }
     return json.dumps(value).encode() + b"\n"
 
@@ -85,7 +88,13 @@ def main() -> int:
         _say({"port": port})
 
     try:
-        serve(Path(given["home"]), settings, ready, listener=_listener(given["listener"]))
+        serve(
+            Path(given["home"]),
+            settings,
+            ready,
+            listener=_listener(given["listener"]),
+            serves_control=bool(given["serves_control"]),
+        )
     except ExeatError as error:
         _say({"error": str(error), "remedy": error.remedy})
         return 1

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from exeat.cli.agent_clients import add_to
 from exeat.cli.desk import NO_REASON as NONE
 from exeat.cli.desk import (
     AsOption,
@@ -243,3 +244,6 @@ def retire(
     """For good: its keys are revoked."""
     desk = open_desk(home, as_)
     _moved(desk.registry.retire(AgentId(name), desk.act(reason)))
+
+
+add_to(app)

@@ -14,6 +14,7 @@ import typer
 from exeat.cli.ending import AT_END
 from exeat.core.errors import NotFound
 from exeat.core.ids import PersonId
+from exeat.identity.authorization.model.doing import Doing
 from exeat.registry.model.act import Act
 from exeat.registry.service import Registry
 from exeat.storage.state import State, open_state
@@ -43,6 +44,19 @@ class Desk:
         if not self.actor:
             raise NotFound("It is not known who acts.", remedy="Add `--as PERSON`.")
         return Act(self.actor, f"cli:{os.geteuid()}", reason, time.time_ns())
+
+
+def doing(desk: Desk, reason: str) -> Doing:
+    """The same for the verbs of sign-in and of the authorization server."""
+    act = desk.act(reason)
+    return Doing(act.actor, act.channel, act.at, act.reason)
+
+
+def issuer(desk: Desk) -> str:
+    """The embedded authorization server's, as the settings of this home say."""
+    from exeat.app.settings import load_settings
+
+    return load_settings(desk.home).issuer
 
 
 def database_url(home: Path) -> str | None:

@@ -23,6 +23,7 @@ NOUNS: Final = {
     "server": ("exeat.cli.server", "app", "MCP servers behind the gateway."),
     "tool": ("exeat.cli.tool", "app", "Tools: review, pin, profile."),
     "key": ("exeat.cli.key", "app", "Bearer keys of agents."),
+    "client": ("exeat.cli.client", "app", "OAuth clients: add, let register, revoke."),
     "secret": ("exeat.cli.secret", "app", "Secrets of servers, sealed in the vault."),
     "permit": ("exeat.cli.permit", "app", "Keys for servers that demand signed permits."),
     "policy": ("exeat.cli.policy", "app", "Policies: lint, test, apply, explain."),
@@ -31,6 +32,9 @@ NOUNS: Final = {
     "plan": ("exeat.cli.plan", "plan", "Show what files would change."),
     "apply": ("exeat.cli.plan", "apply", "Make the registry as the files say."),
     "export": ("exeat.cli.plan", "export", "Write the registry as files."),
+    "discover": ("exeat.cli.discover", "discover", "MCP servers in clients' files, and secrets."),
+    "adopt": ("exeat.cli.adopt", "adopt", "Move clients' servers behind the gateway, and back."),
+    "connect": ("exeat.cli.connect", "connect", "Write the gateway into a client's file."),
     "bridge": ("exeat.cli.bridge", "bridge", "Connect a stdio client to a gateway."),
 }
 

@@ -10,6 +10,7 @@ from exeat.cli.desk import AsOption, Desk, HomeOption, ReasonOption, next_step, 
 from exeat.core.errors import Invalid
 from exeat.core.facts import ServerSpec, Transport
 from exeat.core.ids import PersonId, ServerId
+from exeat.core.upstream_auth import NO_AUTH, UpstreamAuth, read_auth
 
 CommandArgument = Annotated[
     list[str] | None, typer.Argument(help="After `--`: the command of a stdio server.")
@@ -32,6 +33,19 @@ HeaderFromOption = Annotated[
 HeaderSecretOption = Annotated[
     list[str] | None,
     typer.Option(help="HEADER=NAME, or 'HEADER=Bearer {NAME}': a secret of the vault."),
+]
+AuthOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How the gateway signs in to an HTTP server: none, client-credentials, authorization-code."
+    ),
+]
+AuthWithOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=VALUE for --auth: issuer, client_id, secret (in the vault), secret_from (a variable), "
+        "key_file, scopes."
+    ),
 ]
 CwdOption = Annotated[str | None, typer.Option(help="Working directory of a stdio server.")]
 RunAsOption = Annotated[str | None, typer.Option(help="User of a stdio server (gateway as root).")]
@@ -77,6 +91,8 @@ def add(  # noqa: PLR0913 - one per option
     env_secret: EnvSecretOption = None,
     header_from: HeaderFromOption = None,
     header_secret: HeaderSecretOption = None,
+    auth: AuthOption = None,
+    auth_with: AuthWithOption = None,
     cwd: CwdOption = None,
     run_as: RunAsOption = None,
     shared: Annotated[
@@ -108,6 +124,7 @@ def add(  # noqa: PLR0913 - one per option
         shared=shared,
         headers_secret=_pairs(header_secret, "a header and a secret"),
         env_secret=_pairs(env_secret, "a variable and a secret"),
+        auth=_auth(auth, auth_with, NO_AUTH),
     )
     spec = _with_permit(spec, permit, permit_audience)
     server = desk.registry.add_server(
@@ -129,6 +146,8 @@ def change(  # noqa: PLR0913 - one per option
     env_secret: EnvSecretOption = None,
     header_from: HeaderFromOption = None,
     header_secret: HeaderSecretOption = None,
+    auth: AuthOption = None,
+    auth_with: AuthWithOption = None,
     cwd: CwdOption = None,
     run_as: RunAsOption = None,
     shared: Annotated[
@@ -153,6 +172,7 @@ def change(  # noqa: PLR0913 - one per option
         "env_secret": _pairs(env_secret, "a variable and a secret"),
     }
     given: dict[str, Any] = {"url": url, "cwd": cwd, "run_as": run_as, "shared": shared}
+    given |= {"auth": _auth(auth, auth_with, spec.auth)}
     given |= {"command": tuple(command) if command else None}
     given |= {"env_from": tuple(env_from) if env_from is not None else None}
     given |= {field: _merged(getattr(spec, field), new) for field, new in pairs.items() if new}
@@ -175,6 +195,17 @@ def _with_permit(spec: ServerSpec, permit: bool | None, audience: str | None) ->
     if permit is False:
         return replace(spec, permit="")
     return replace(spec, permit=audience or spec.permit or spec.url or spec.id)
+
+
+def _auth(mode: str | None, given: list[str] | None, before: UpstreamAuth) -> UpstreamAuth:
+    """Another mode starts afresh; `NAME=` takes an entry away."""
+    kept = before.pairs() if mode in (None, before.mode.value) else {}
+    pairs = _merged(kept, _pairs(given, "a name and a value"))
+    if mode is not None:
+        pairs["mode"] = mode
+    if pairs and "mode" not in pairs:
+        raise Invalid("--auth-with says nothing without --auth.", remedy="Give --auth MODE too.")
+    return read_auth(pairs)
 
 
 def _merged(old: dict[str, str], given: dict[str, str]) -> dict[str, str]:

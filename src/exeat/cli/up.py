@@ -1,5 +1,6 @@
 """``exeat up``: start the gateway."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,19 +26,26 @@ def up(
     where = home_path(home)
     settings = load_settings(where, host=host, port=port, workers=workers)
     if settings.workers == 1:
-        serve(where, settings, lambda gateway, at: _say(gateway.live.view.snapshot, settings, at))
+
+        def alone(gateway: Any, at: int) -> None:
+            _say(gateway.live.view.snapshot, settings, at)
+            _say_control(where, gateway.state, gateway.control.issuer)
+
+        serve(where, settings, alone)
         return
     from exeat.app.crew import serve_crew
+    from exeat.storage.state import open_state
 
-    def ready(at: int) -> None:
+    def ready(at: int, control: int) -> None:
         _say(_snapshot(where, settings.database_url), settings, at)
+        with closing(open_state(where, settings.database_url)) as state:
+            chosen = settings.model_copy(update={"control_port": control})
+            _say_control(where, state, chosen.issuer)
 
     serve_crew(where, settings, ready, verbose=verbose)
 
 
 def _snapshot(home: Path, url: str | None) -> Any:
-    from contextlib import closing
-
     from exeat.storage.state import look_at_state
 
     with closing(look_at_state(home, url)) as state:
@@ -72,3 +80,12 @@ def _say(snapshot: Any, settings: Any, port: int) -> None:
     else:
         lines.append("  next: exeat key issue AGENT, and give the key to the agent's MCP client")
     print("\n".join(lines), flush=True)
+
+
+def _say_control(home: Path, state: Any, issuer: str) -> None:
+    """Where people sign in; ID-8: a one-time link as long as nobody has a passkey."""
+    from exeat.app.control import first_link
+
+    print(f"  sign-in and consent: {issuer}", flush=True)
+    if link := first_link(home, state, issuer):
+        print(f"  nobody has a passkey yet; open this within 15 minutes, once: {link}", flush=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
 from exeat.core.secret import SecretId
+from exeat.core.upstream_auth import NO_AUTH, UpstreamAuth
 
 
 class Lifecycle(StrEnum):
@@ -150,19 +151,23 @@ class ServerSpec:
     headers_secret: Mapping[str, str] = field(default_factory=dict)
     env_secret: Mapping[str, str] = field(default_factory=dict)
     permit: str = ""
+    auth: UpstreamAuth = NO_AUTH
+    """How the gateway shows an HTTP server who asks (ID-9)."""
 
     @property
     def mode(self) -> UpstreamMode:
         if self.permit:
             return UpstreamMode.PERMIT
-        shown = self.headers_from or self.headers_secret or self.env_from or self.env_secret
+        held = self.headers_from or self.headers_secret or self.env_from or self.env_secret
+        shown = held or self.auth != NO_AUTH
         return UpstreamMode.CREDENTIAL if shown else UpstreamMode.NONE
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """Names of all that it takes from the vault."""
         headers = (secret_of(template)[1] for template in self.headers_secret.values())
-        return tuple(sorted({*headers, *self.env_secret.values()}))
+        own = (self.auth.secret,) if self.auth.secret else ()
+        return tuple(sorted({*headers, *self.env_secret.values(), *own}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +238,14 @@ class Snapshot:
     credentials: Mapping[bytes, CredentialFacts]
     """SHA-256 (32 bytes) of the key → credential."""
     policy: PolicyVersionFacts | None
+    clients: Mapping[tuple[str, str, str], AgentId] = field(default_factory=dict)
+    """(issuer, client id, user or "") → agent (ID-5)."""
+    subjects: Mapping[tuple[str, str], PersonId] = field(default_factory=dict)
+    """(issuer, subject) → person."""
+    endings: Mapping[str, int] = field(default_factory=dict)
+    """Grants and token ids that were ended → nanoseconds after which none of them lives anyway."""
+    proofs: Mapping[AgentId, str] = field(default_factory=dict)
+    """Agents that must prove possession of a key: ``dpop``, ``mtls`` or ``any`` (ID-4)."""
     secrets: Mapping[SecretId, SecretMark] = field(default_factory=dict)
     """Which value of each secret that servers may name is in force; never a value."""
 

@@ -5,17 +5,38 @@ from dataclasses import dataclass
 from typing import Any
 
 from exeat.core.facts import AgentFacts, PersonFacts, ServerFacts, ToolFacts
-from exeat.core.ids import ActionId
+from exeat.core.ids import ActionId, AgentId
 from exeat.core.records import record
 
 
 @dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """What a verified token bounds its caller by, beside registry and policy (ID-1, ID-2, ID-5).
+
+    ``scopes`` None: its issuer's tokens carry no scopes of ours.  ``actors``: agents that the authority
+    came through before; each must itself be able to do what is asked.  ``names``: of its grant and of
+    itself, under which it may be ended.  ``chain``: the links as evidence shows them.  ``thumbprint``:
+    of the key that it is bound to, or empty.  ``expires_at``: nanoseconds.
+    """
+
+    issuer: str
+    client: str
+    scopes: frozenset[str] | None
+    expires_at: int
+    names: tuple[str, ...] = ()
+    actors: tuple[AgentId, ...] = ()
+    chain: tuple[str, ...] = ()
+    thumbprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
-    """Who acts, for whom, by which credential (its public id)."""
+    """Who acts, for whom, by which credential (its public id).  ``token`` None: an agent's key."""
 
     agent: AgentFacts
     user: PersonFacts | None
     credential: str
+    token: TokenFacts | None = None
 
 
 @record

@@ -3,6 +3,7 @@
 from typing import Final
 
 from exeat.gateway.connection import Connection
+from exeat.gateway.http1 import RequestHead
 from exeat.gateway.inbound import RequestId
 from exeat.gateway.sse import KEEP_ALIVE, render
 from exeat.gateway.wire import encode, error_body, error_message, notification_message
@@ -19,10 +20,20 @@ MODERN_STATUS: Final = {
 class ClientAnswer:
     """Writes to one connection; silent once the client is gone or the answer is complete."""
 
-    __slots__ = ("_connection", "_modern", "_pieces", "_streaming", "extra", "request_id")
+    __slots__ = (
+        "_connection", "_modern", "_pieces", "_streaming", "extra", "head", "request_id",
+    )  # fmt: skip
 
-    def __init__(self, connection: Connection, request_id: RequestId, *, modern: bool) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        request_id: RequestId,
+        *,
+        modern: bool,
+        head: RequestHead | None = None,
+    ) -> None:
         self._connection: Connection | None = connection
+        self.head = head
         self.request_id = request_id
         self._modern = modern
         self._streaming = False
@@ -53,6 +64,15 @@ class ClientAnswer:
         else:
             status = MODERN_STATUS.get(error_code, 200) if self._modern and error_code else 200
             connection.respond(status, JSON, message, self.extra)
+
+    def forbidden(self, message: bytes, lines: bytes) -> None:
+        """403 with a challenge, if the head of the answer is still ours to choose."""
+        if self._streaming or self._pieces:
+            self.final(message)
+            return
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.respond(403, JSON, message, self.extra + lines)
 
     def broke(self) -> None:
         """The gateway itself failed: the client is told so, and nothing of why."""

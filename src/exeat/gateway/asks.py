@@ -14,6 +14,7 @@ from exeat.core.ids import ActionId
 from exeat.core.request import AccessRequest
 from exeat.core.strictjson import parse
 from exeat.gateway import answers
+from exeat.gateway.consent import CONSENT_KEY
 from exeat.gateway.inbound import METHOD_NOT_FOUND, Request, RequestId, Response
 from exeat.gateway.link import Link
 from exeat.gateway.methods import CANCELLED, RETRYABLE_WITH_INPUT, SERVER_METHODS, Era
@@ -47,6 +48,8 @@ class Reopened:
 
     answers: Sequence[Given] = ()
     held: str = ""
+    consented: bool = False
+    """The client says that its person opened the page that the gateway asked them to open."""
 
 
 _NOTHING_GIVEN: Final = Reopened()
@@ -276,6 +279,9 @@ class Asks:
         if request.method not in RETRYABLE_WITH_INPUT:
             return _NOTHING_GIVEN
         sealed, given = params.pop("requestState", None), params.pop("inputResponses", {})
+        consent = given.pop(CONSENT_KEY, None)
+        if isinstance(consent, dict) and consent.get("action") != "accept":
+            return "The person did not give access to the server"
         asked: dict[str, str] = {}
         held = ""
         if sealed is not None:
@@ -291,7 +297,8 @@ class Asks:
             self._front.pipeline.ledger.count("answer_unasked", None)
         if kept:
             params["inputResponses"] = kept
-        return Reopened([(key, asked[key], answer) for key, answer in kept.items()], held)
+        answered = [(key, asked[key], answer) for key, answer in kept.items()]
+        return Reopened(answered, held, consent is not None)
 
     def _unsealed(self, sealed: str, bound: bytes) -> tuple[str | None, dict[str, str], str] | None:
         """The upstream's own state, the method of each question by its key, and the call held."""

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from exeat.core.decision import Decision, Reason
-from exeat.core.errors import Invalid
+from exeat.core.errors import ExeatError, Invalid
 from exeat.core.request import AccessRequest
 from exeat.core.strictjson import MalformedJson, parse
+from exeat.core.upstream_auth import ConsentNeeded
 from exeat.evidence.model import Status
-from exeat.gateway import answers, tasks
+from exeat.gateway import answers, consent, tasks
 from exeat.gateway.answer import ClientAnswer
 from exeat.gateway.held import Turn
 from exeat.gateway.inbound import Request, RequestId
@@ -50,8 +51,8 @@ class Call:
 
     __slots__ = (
         "_answered", "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer",
-        "given", "given_up", "reason", "request", "round", "rounds", "route", "ruled", "started",
-        "turn", "unlimited",
+        "consented", "given", "given_up", "obstacle", "request", "round", "rounds", "route", "ruled",
+        "started", "turn", "unlimited",
     )  # fmt: skip
 
     def __init__(
@@ -69,7 +70,10 @@ class Call:
         self.answer = answer
         self.started = front.loop.time()
         self.unlimited = request.method == _LISTEN
-        self.reason = ""
+        self.obstacle: ExeatError | None = None
+        """Why there is no link."""
+        self.consented = False
+        """The client says that its person went to give consent."""
         self.given_up = ""
         """Why it is not to be sent any more; empty while it is."""
         self.ruled: Decision | None = None
@@ -143,7 +147,10 @@ class Call:
             return self._front.held.resume(self, self.turn)
         link = self._link
         if link is None or not link.usable or self.route.upstream.closed:
-            self.link_failed(self.reason or "is not running", sent=False)
+            if self.obstacle is not None:
+                self.link_unauthorized(self.obstacle)
+            else:
+                self.link_failed("is not running", sent=False)
             return False
         method, target, offers = self.request.method, self.access.target, self.route.offers
         if method in tasks.OWNED or "task" in self.request.params:
@@ -159,6 +166,8 @@ class Call:
         level = session.log_level if session is not None else ""
         outbound = translate(self.request, link.era, target, offers, level)
         outbound.may_stream = method in RETRYABLE_WITH_INPUT
+        if self.route.upstream.guarded:
+            outbound.still = self._still
         if link.era is Era.MODERN and method == "tools/call" and self.access.tool is not None:
             outbound.param_headers = self._front.mirrors.headers(self.access)
         if method == "tools/call" and not self._permit(enforced, outbound):
@@ -223,9 +232,7 @@ class Call:
                 answers.unknown(request.id, request.method, self.route.shown), error_code=code
             )
         else:
-            self.answer.final(
-                answers.denial(request.id, request.method, enforced, self.access.tool)
-            )
+            self._front.deny(self.answer, request, enforced, self.access.tool)
 
     def _end(self) -> None:
         self._handle = None
@@ -414,6 +421,17 @@ class Call:
         self.finish(
             "unknown" if sent else "failed", cause="upstream_failed" if sent else "not_sent"
         )
+
+    def link_unauthorized(self, error: ExeatError) -> None:
+        """There is no credential for the upstream, so nothing was done there."""
+        if isinstance(error, ConsentNeeded):
+            consent.ask(self._front, self, error)
+        else:
+            self.link_failed(str(error), sent=False)
+
+    def _still(self) -> bool:
+        enforced = self._enforced
+        return enforced is not None and self._front.pipeline.still(enforced)
 
     def broke(self) -> None:
         """The gateway itself failed before the call was sent."""

@@ -12,6 +12,7 @@ from exeat.core.errors import ExeatError
 from exeat.core.facts import Lifecycle, ServerFacts
 from exeat.core.ids import ActionId, AgentId, ServerId
 from exeat.core.request import AccessRequest, Caller
+from exeat.core.upstream_auth import ConsentNeeded
 from exeat.gateway import answers, tasks
 from exeat.gateway.answer import ClientAnswer, Waiting
 from exeat.gateway.changes import (
@@ -48,11 +49,14 @@ from exeat.gateway.wire import (
     notification_message,
     result_message,
 )
+from exeat.policy.preconditions import principal
 
 if TYPE_CHECKING:
     from exeat.gateway.front import Front
 
 _AGGREGATE: Final[dict[str, Any]] = {"tools": {}, "prompts": {}, "resources": {}, "completions": {}}
+NO_SERVER: Final = ServerId("all")
+"""Stands for the servers of an agent that has none: a place to deny it at."""
 _RELISTEN_S: Final = 1.0
 
 
@@ -82,8 +86,10 @@ class Clients:
     ) -> tuple[AccessRequest, Decision] | None:
         """No process is started and no session opened for an agent that can do nothing."""
         router = self.front.router
-        found = router.servers(caller)[:1] if server is None else [router.named(server)]
         now = self.front.clock()
+        found = router.servers(caller)[:1] if server is None else [router.named(server)]
+        if not found and principal(caller, now) is not None:
+            found = [router.named(NO_SERVER)]
         for facts, _ in found:
             access = AccessRequest(
                 caller, "tools/list", ActionId("tools/list"), facts, "", None, "", {}, now
@@ -140,8 +146,10 @@ class Clients:
         facts, upstream = found
         route = Route(facts, upstream, caller, session, session.principal, "", "", session.offers)
         made = await self.front.router.make_link(route)
-        if isinstance(made, str):
-            return made
+        if isinstance(made, ConsentNeeded):  # each later request can lead to the page
+            return {"capabilities": _AGGREGATE, "serverInfo": INFO}
+        if isinstance(made, ExeatError):
+            return str(made)
         return upstream.about_of(made)
 
     async def _discover(
@@ -154,6 +162,8 @@ class Clients:
                 if found is not None:
                     await found[1].prepare(principal_key(caller), offered(request, None))
                     about = found[1].about
+            except ConsentNeeded:  # each later request can lead to the page
+                pass
             except ExeatError as failure:
                 failed = answers.upstream_failed(request.id, server, str(failure), "", sent=False)
                 answer.final(failed)

@@ -160,7 +160,14 @@ class Connection(asyncio.Protocol):
         """Only for whom it may concern: nobody else makes the edge keep bytes (GW-9)."""
         edge = self._edge
         self._keep = False  # the body of who is not admitted stays unread
-        if not edge.admit(self, head):
+        admitted = edge.admit(self, head)
+        if admitted is None:
+            self._keep = True
+            self._buffer = self._block + b"\r\n\r\n" + data
+            self.busy = True  # what more comes waits, within the bound of pipelined bytes
+            self.deadline = edge.loop.time() + edge.limits.body_time_max_s
+            return
+        if not admitted:
             return
         self._keep = head.keep_alive
         self._head = head
@@ -240,6 +247,18 @@ class Connection(asyncio.Protocol):
         exchange = self._edge.dispatch(self, head, body)
         if exchange is not None and self.busy:
             self.exchange = exchange
+
+    def again(self) -> None:
+        """Whether its request is admitted is known now: its head is read once more."""
+        if self.exchange is None and self.busy:
+            self.busy = False
+            self._next()
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The client's, in DER (RFC 8705); None if it showed none, or without TLS."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return tls.getpeercert(binary_form=True) if tls is not None else None
 
     # ---- moving to another worker (GW-13)
 

@@ -15,10 +15,11 @@ from exeat.gateway.http1 import HeadCache, RequestHead, parse_request_head
 
 SWEEP_S: Final = 0.5
 Dispatch = Callable[[Connection, RequestHead, bytes], Exchange | None]
-Admit = Callable[[Connection, RequestHead], bool]
+Admit = Callable[[Connection, RequestHead], bool | None]
+"""None: it will be known, and then the connection is told ``again``."""
 
 
-def anyone(connection: Connection, head: RequestHead) -> bool:
+def anyone(connection: Connection, head: RequestHead) -> bool | None:
     return True
 
 

@@ -7,23 +7,26 @@ Nothing here decides: every action goes through the pipeline.
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
-from exeat.core.decision import Decision
+from exeat.core.decision import Decision, Reason
+from exeat.core.errors import ExeatError
+from exeat.core.facts import ToolFacts
 from exeat.core.ids import ServerId
 from exeat.core.request import Caller
-from exeat.gateway import answers
+from exeat.gateway import answers, consent
 from exeat.gateway.answer import ClientAnswer
 from exeat.gateway.asks import Asks
+from exeat.gateway.authority import scopes_for
 from exeat.gateway.call import Call
 from exeat.gateway.clients import Clients
 from exeat.gateway.connection import Connection
-from exeat.gateway.credentials import Credentials
+from exeat.gateway.credentials import Credentials, Unknown
+from exeat.gateway.doors import Door, Doors
 from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.handover import Elsewhere, Handover
 from exeat.gateway.held import Held
-from exeat.gateway.http1 import CACHED_HEAD_BYTES, RequestHead
+from exeat.gateway.http1 import RequestHead
 from exeat.gateway.inbound import (
     HEADER_MISMATCH,
     Notification,
@@ -31,13 +34,12 @@ from exeat.gateway.inbound import (
     Request,
     RequestId,
     Response,
-    check_http,
     read_body,
     read_post,
 )
 from exeat.gateway.link import Link
 from exeat.gateway.lists import Lists
-from exeat.gateway.methods import CLIENT_METHODS, LIST_KEY, MODERN_VERSIONS, Era
+from exeat.gateway.methods import CLIENT_METHODS, LIST_KEY, Era
 from exeat.gateway.param_headers import Mirrors, disagreement
 from exeat.gateway.permits import Permits
 from exeat.gateway.pipeline import Enforced, Pipeline
@@ -56,22 +58,12 @@ from exeat.gateway.unlinked import (
 from exeat.gateway.upstreams import Upstreams
 from exeat.gateway.visibility import Visibility
 from exeat.gateway.wire import encode, error_body, error_message
+from exeat.identity.model.token import Refused
+from exeat.identity.tokens import Tokens
 
 KEEP_ALIVE_S: Final = 15.0
 SWEEP_S: Final = 1.0
-DOORS_MAX: Final = 4096
 _HANDSHAKES: Final = frozenset({"initialize", "server/discover"})
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """A head that may come in: to which server (None: the aggregate), with which credential.
-    ``checked``: the ladder's first rung is passed.  ``owner``: another worker has its session."""
-
-    server: ServerId | None
-    authorization: str | None
-    checked: bool
-    owner: str = ""
 
 
 class Front:
@@ -86,8 +78,10 @@ class Front:
         state_key: bytes,
         clock: Callable[[], int],
         handover: Handover | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
-        """``handover``: there are other workers, and sessions and held calls live in one."""
+        """``handover``: there are other workers, and sessions and held calls live in one.
+        ``tokens``: of issuers that are trusted; None: keys alone open anything."""
         self.loop = loop
         self.handover = handover
         self.pipeline = pipeline
@@ -97,8 +91,9 @@ class Front:
         self.sealer = StateSealer(state_key, os.urandom)
         self.new_id = handover.new_id if handover is not None else _new_id
         self.sessions = Sessions(self.new_id, loop.time)
-        self.credentials = Credentials(pipeline)
         self.router = Router(upstreams, pipeline)
+        credentials = Credentials(pipeline, tokens)
+        self.doors = Doors(settings, self.router, credentials, pipeline, clock, handover)
         self.visibility, self.mirrors = Visibility(pipeline), Mirrors()
         self.asks = Asks(self)
         self.held = Held(self)
@@ -109,7 +104,6 @@ class Front:
         """Signs for servers that demand permits; without it they cannot be called."""
         self.calls: set[Call] = set()
         self.tasks: set[asyncio.Task[None]] = set()
-        self._doors: dict[RequestHead, Door] = {}
         self._last_alive = loop.time()
         self._timer = loop.call_later(SWEEP_S, self._sweep)
 
@@ -117,21 +111,38 @@ class Front:
 
     def dispatch(self, connection: Connection, head: RequestHead, body: bytes) -> Exchange | None:
         """The edge's entry: answers at once, or returns what will."""
-        door = self._doors.get(head)
+        door = self.doors.find(connection, head)
         if door is None:
-            door = self._door(connection, head)
-            if door is None:
-                return None
-        caller = self.credentials.caller(door.authorization, self.clock())
-        if caller is None:
-            self._unauthenticated(connection, head)
             return None
+        caller = self.doors.caller(connection, head, door)
+        if type(caller) is not Caller:
+            return self._not_let_in(connection, head, body, caller)  # type: ignore[arg-type]
         if door.owner:
             return self._move(connection, head, body, door.owner)
         served = self._serve(connection, head, body, door, caller)
         if type(served) is Elsewhere:
             return self._move(connection, head, body, served.owner)
         return served  # type: ignore[return-value]  # mypy does not narrow by type()
+
+    def _not_let_in(
+        self,
+        connection: Connection,
+        head: RequestHead,
+        body: bytes,
+        found: Refused | Unknown | None,
+    ) -> Exchange | None:
+        if not isinstance(found, Unknown):
+            self.doors.refuse(connection, head, found)
+            return None
+        checking = Checking()
+
+        async def settle() -> None:
+            await found.settle()
+            if not checking.gone:
+                connection.take_back(self.dispatch(connection, head, body))
+
+        self.spawn(settle(), connection.abort)
+        return checking
 
     def _serve(
         self, connection: Connection, head: RequestHead, body: bytes, door: Door, caller: Caller
@@ -152,13 +163,12 @@ class Front:
         assert self.handover is not None  # noqa: S101 - only then has anybody else an owner's name
 
         def here() -> Exchange | None:
-            door = self._doors.get(head) or self._door(connection, head)
+            door = self.doors.find(connection, head)
             if door is None:
                 return None
-            caller = self.credentials.caller(door.authorization, self.clock())
-            if caller is None:
-                self._unauthenticated(connection, head)
-                return None
+            caller = self.doors.caller(connection, head, door)
+            if not isinstance(caller, Caller):
+                return self._not_let_in(connection, head, body, caller)
             served = self._serve(connection, head, body, door, caller)
             if isinstance(served, Elsewhere):
                 served.over()
@@ -167,69 +177,26 @@ class Front:
 
         return self.handover.move(connection, body, owner, here)
 
-    def admit(self, connection: Connection, head: RequestHead) -> bool:
-        """Before a body is waited for: is it from an agent, and for an endpoint?  Answers if not."""
-        door = self._doors.get(head) or self._door(connection, head)
+    def admit(self, connection: Connection, head: RequestHead) -> bool | None:
+        """Before a body is waited for: is it from an agent, and for an endpoint?  Answers if not.
+        None: its token's issuer is asked."""
+        door = self.doors.find(connection, head)
         if door is None:
             return False
-        if self.credentials.caller(door.authorization, self.clock()) is None:
-            self._unauthenticated(connection, head)
+        found = self.doors.caller(connection, head, door)
+        if isinstance(found, Caller):
+            return True
+        if not isinstance(found, Unknown):
+            self.doors.refuse(connection, head, found)
             return False
-        return True
+        unknown = found
 
-    def _door(self, connection: Connection, head: RequestHead) -> Door | None:
-        """What the head alone decides; heads come again and again, so it is kept by the head's
-        identity, within a bound."""
-        refused = self.settings.refuses(head.fields)
-        if refused:
-            self.pipeline.ledger.count("host_or_origin_refused", None)
-            connection.plain(403, refused)
-            return None
-        endpoint = self.router.endpoint(head.path)
-        if endpoint is None:
-            self._other_path(connection, head)
-            return None
-        if head.method not in ("POST", "GET", "DELETE"):
-            connection.plain(405, "use POST", b"allow: POST, GET, DELETE\r\n")
-            return None
-        checked = head.method == "POST" and check_http(head.fields) is None
-        owner = ""  # only a legacy session lives anywhere
-        legacy = head.fields.get("mcp-protocol-version") not in MODERN_VERSIONS
-        if self.handover is not None and legacy:
-            owner = self.handover.owner(head.fields.get("mcp-session-id", ""))
-        door = Door(endpoint.server, head.fields.get("authorization"), checked, owner)
-        if head.size <= CACHED_HEAD_BYTES:
-            if len(self._doors) >= DOORS_MAX:
-                self._doors.clear()
-            self._doors[head] = door
-        return door
+        async def settle() -> None:
+            await unknown.settle()
+            connection.again()
 
-    def _other_path(self, connection: Connection, head: RequestHead) -> None:
-        if head.path == "/healthz" and head.method == "GET":
-            connection.plain(200, "ok")
-        elif head.path == "/readyz" and head.method == "GET":
-            ready = self.pipeline.state.fresh
-            connection.plain(200 if ready else 503, "ready" if ready else "state unconfirmed")
-        else:
-            connection.plain(404, "no such endpoint; MCP is served at /mcp and /mcp/SERVER")
-
-    def _unauthenticated(self, connection: Connection, head: RequestHead) -> None:
-        given = "authorization" in head.fields
-        self.pipeline.ledger.count(
-            "unauthenticated",
-            {"path": head.path[:128], "credential": "unknown" if given else "none"},
-        )
-        problem = ' error="invalid_token"' if given else ""
-        body = error_message(
-            None,
-            error_body(
-                -31401,
-                "Unauthenticated: this gateway needs an agent's key as a bearer token",
-                {"reason": "unauthenticated", "remedy": "ask the agent's owner for a key"},
-            ),
-        )
-        challenge = f'www-authenticate: Bearer realm="exeat"{"," if problem else ""}{problem}\r\n'
-        connection.respond(401, b"application/json", body, challenge.encode("ascii"))
+        self.spawn(settle(), connection.abort)
+        return None
 
     def reject(self, connection: Connection, rejection: Rejection) -> None:
         self.pipeline.ledger.count("malformed", {"code": str(rejection.code)})
@@ -289,7 +256,8 @@ class Front:
         caller: Caller,
         server: ServerId | None,
     ) -> Exchange | Elsewhere | None:
-        answer = ClientAnswer(connection, request.id, modern=request.era is Era.MODERN)
+        modern = request.era is Era.MODERN
+        answer = ClientAnswer(connection, request.id, modern=modern, head=head)
         method = request.method
         if method in _HANDSHAKES and method in CLIENT_METHODS[request.era]:
             return self.clients.handshake(answer, request, caller, server)
@@ -371,6 +339,7 @@ class Front:
             return None
         call = Call(self, route, request, access, answer)
         call.given = given.answers
+        call.consented = given.consented
         if given.held:
             return self._taken_over(call, given.held)
         if route.session is not None:
@@ -415,11 +384,13 @@ class Front:
             assume_pinned(call)
             call.submit(NO_LINK)
             return
+        if call.consented and route.upstream.http is not None:
+            await route.upstream.http.account(route.principal).consented(consent.WAIT_S)
         made = await self.router.make_link(route)
         call.access = self.pipeline.refreshed(call.access)  # that took a while
-        if isinstance(made, str):
+        if isinstance(made, ExeatError):
             # GW-11: the attempt is decided and recorded all the same; its outcome is "not sent"
-            call.reason = made
+            call.obstacle = made
             assume_pinned(call)
             call.submit(UNREACHABLE)
             return
@@ -427,6 +398,26 @@ class Front:
         call.submit(made)
 
     # ---- for calls
+
+    def deny(
+        self,
+        answer: ClientAnswer,
+        request: Request,
+        enforced: Enforced,
+        tool: ToolFacts | None = None,
+    ) -> None:
+        """A denial that more scope would cure is the HTTP challenge of ID-2; others are for the model
+        or the client to read (POL-3)."""
+        message = answers.denial(request.id, request.method, enforced, tool)
+        if enforced.decision.reason is not Reason.INSUFFICIENT_SCOPE or answer.head is None:
+            answer.final(message)
+            return
+        access = enforced.request
+        needed = scopes_for(access)
+        lines = self.doors.too_little_scope(answer.head, needed, access.caller)
+        data = {**answers.denial_data(enforced), "scope": " ".join(sorted(needed))}
+        error = error_body(answers.DENIED, f"Denied: {answers.said(enforced.decision)}", data)
+        answer.forbidden(error_message(request.id, error), lines)
 
     def server_asks(
         self, call: Call, link: Link, request_id: RequestId, method: str, params: bytes
@@ -485,6 +476,20 @@ class Front:
         for task in list(self.tasks):
             task.cancel()
         await self.upstreams.close()
+
+
+class Checking:
+    """A request whose token is being checked with its issuer."""
+
+    def __init__(self) -> None:
+        self.gone = False
+
+    def client_gone(self) -> None:
+        self.gone = True
+
+    def client_slow(self) -> None: ...
+
+    def client_ready(self) -> None: ...
 
 
 def _new_id() -> str:

@@ -13,7 +13,6 @@ from typing import Any, Final
 from exeat.core.errors import UpstreamFailed
 from exeat.core.limits import LIST_RESULT_MAX_BYTES
 from exeat.core.strictjson import MalformedJson, parse
-from exeat.gateway.http_call import HttpCall
 from exeat.gateway.inbound import HEADER_MISMATCH, UNSUPPORTED_VERSION
 from exeat.gateway.link import Handle, Link, Outbound
 from exeat.gateway.link_http import Collector, LegacyHttpLink
@@ -21,7 +20,6 @@ from exeat.gateway.link_stdio import StdioLink
 from exeat.gateway.methods import LEGACY_LATEST, LEGACY_VERSIONS, MODERN_VERSIONS, Era
 from exeat.gateway.origin import CLOSED
 from exeat.gateway.outbound import CLIENT_INFO, own_request
-from exeat.gateway.wire import request_message
 
 PROBE_MAX_S: Final = 5.0
 HANDSHAKE_MAX_S: Final = 20.0
@@ -145,10 +143,11 @@ async def initialize(
         session.clear()
         if not isinstance(link, LegacyHttpLink):
             return link.call(Outbound(0, "initialize", params), collector)
-        raw = link.first(request_message(0, "initialize", params))
-        call = HttpCall(link.origin, 0, Outbound(0, "initialize", params), collector)
-        call.on_head = lambda head: session.append(head.fields.get("mcp-session-id", ""))
-        return call.start(raw)
+        return link.opening(
+            Outbound(0, "initialize", params),
+            collector,
+            lambda head: session.append(head.fields.get("mcp-session-id", "")),
+        )
 
     kind, data = await _twice(loop, start, "initialize", HANDSHAKE_MAX_S)
     if kind == "failed":
@@ -160,7 +159,7 @@ async def initialize(
     if chosen not in LEGACY_VERSIONS:
         raise UpstreamFailed(f"chose the unknown protocol version {str(chosen)[:40]!r}")
     if isinstance(link, LegacyHttpLink):
-        link.opened(session[0] if session else "", str(chosen))
+        link.opened(session[-1] if session else "", str(chosen))
     link.notify("notifications/initialized", {})
     return about
 

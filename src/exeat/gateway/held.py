@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from exeat.core.errors import UpstreamFailed
+from exeat.core.errors import ExeatError, UpstreamFailed
 from exeat.core.limits import REQUEST_STATE_LIFE_S
 from exeat.gateway.inbound import RequestId
 from exeat.gateway.link import Handle, Link
@@ -97,6 +97,9 @@ class Turn:
 
     def link_error(self, error: bytes, status: int) -> None:
         self._last(lambda call: call.link_error(error, status))
+
+    def link_unauthorized(self, error: ExeatError) -> None:
+        self._last(lambda call: call.link_unauthorized(error))
 
     def link_failed(self, reason: str, *, sent: bool) -> None:
         self._last(lambda call: call.link_failed(reason, sent=sent))

@@ -27,11 +27,13 @@ _LINE: Final = re.compile(
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]{1,16}) ([\x21-\x7e]{1,2048}) HTTP/1\.([01])")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 _PATH: Final = re.compile(rb"/[A-Za-z0-9._~\-/]*")
+_WELL_KNOWN: Final = b"/.well-known"
+"""RFC 8615; the only name that may begin with a dot."""
 _SINGLE: Final = frozenset(
     {
         b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization",
         b"origin", b"mcp-session-id", b"mcp-protocol-version", b"mcp-method", b"mcp-name",
-        b"last-event-id", b"expect", b"upgrade", b"content-encoding",
+        b"last-event-id", b"dpop", b"expect", b"upgrade", b"content-encoding",
     }
 )  # fmt: skip
 
@@ -173,7 +175,8 @@ def parse_request_head(block: bytes) -> RequestHead:
     if match is None:
         raise BadHead("malformed request line")
     method, path, minor = match.groups()
-    if not _PATH.fullmatch(path) or b"//" in path or b"/." in path:
+    below = path[len(_WELL_KNOWN) :] if path.startswith(_WELL_KNOWN) else path
+    if not _PATH.fullmatch(path) or b"//" in path or b"/." in below:
         raise BadHead("only plain absolute paths are served, without query, dots or percent signs")
     fields, repeated = _fields(lines)
     if method == b"HEAD":  # its answer has no body, which nothing behind the edge knows of

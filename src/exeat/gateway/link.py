@@ -4,7 +4,7 @@ HTTP and stdio links behave alike to a call: it hands over one decided request a
 order, of notifications, requests of the server, and exactly one end: result, error or failure.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,6 +29,8 @@ class Outbound:
     may_stream: bool = False
     """A result larger than the buffer is passed on in pieces; otherwise it is an error."""
     result_max_bytes: int = 0
+    still: Callable[[], bool] | None = None
+    """Asked before it is sent once more: is it still permitted?"""
 
 
 class MessageSink(Protocol):

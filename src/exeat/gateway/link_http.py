@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from exeat.core.errors import UpstreamFailed
+from exeat.core.errors import ExeatError, UpstreamFailed
 from exeat.gateway.http1 import ResponseHead
 from exeat.gateway.http_call import HttpCall
 from exeat.gateway.inbound import RequestId, encode_header
@@ -67,16 +67,19 @@ class ModernHttpLink:
         return prefix
 
     def call(self, outbound: Outbound, sink: MessageSink) -> Handle:
+        return HttpCall(self.origin, outbound.id, outbound, sink).start(self.raw(outbound))
+
+    def raw(self, outbound: Outbound, more: bytes = b"") -> bytes:
+        """The whole HTTP request.  ``more``: further header lines."""
         body = request_message(outbound.id, outbound.method, outbound.params)
-        prefix = self._prefix(outbound)
+        prefix = self._prefix(outbound) + more
         if outbound.param_headers:
             prefix += b"".join(
                 f"{name}: {encode_header(value)}\r\n".encode("ascii")
                 for name, value in outbound.param_headers.items()
             )
         prefix += _permit_line(outbound)
-        raw = b"%bcontent-length: %d\r\n\r\n%b" % (prefix, len(body), body)
-        return HttpCall(self.origin, outbound.id, outbound, sink).start(raw)
+        return b"%bcontent-length: %d\r\n\r\n%b" % (prefix, len(body), body)
 
     def notify(self, method: str, params: dict[str, Any]) -> None:
         """Clients send no notifications at this revision."""
@@ -119,7 +122,20 @@ class LegacyHttpLink:
 
     def _head(self, method: str) -> bytes:
         kind = _POSTED if method == "POST" else _LISTENS if method == "GET" else b""
-        return self.origin.request_prefix(method, kind + self._credential + self._session)
+        own = self._credential + self._own()
+        return self.origin.request_prefix(method, kind + own + self._session)
+
+    def _own(self) -> bytes:
+        """Header lines that may change while the session stands."""
+        return b""
+
+    def opening(
+        self, outbound: Outbound, sink: MessageSink, on_head: Callable[[ResponseHead], None]
+    ) -> Handle:
+        """Send the request that opens the session."""
+        call = HttpCall(self.origin, outbound.id, outbound, sink)
+        call.on_head = on_head
+        return call.start(self.first(request_message(0, outbound.method, outbound.params)))
 
     def first(self, body: bytes) -> bytes:
         """The whole HTTP request that opens the session; ``body``: the initialize request."""
@@ -189,7 +205,7 @@ class _LegacyCall:
 
     __slots__ = ("_call", "_id", "_link")
 
-    def __init__(self, link: LegacyHttpLink, request_id: int, call: HttpCall) -> None:
+    def __init__(self, link: LegacyHttpLink, request_id: int, call: Handle) -> None:
         self._link, self._id, self._call = link, request_id, call
 
     def cancel(self) -> None:
@@ -230,6 +246,10 @@ class Collector:
 
     def link_error(self, error: bytes, status: int) -> None:
         self._end("error", error)
+
+    def link_unauthorized(self, error: ExeatError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
 
     def link_failed(self, reason: str, *, sent: bool) -> None:
         self.sent = sent

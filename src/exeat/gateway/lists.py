@@ -7,11 +7,12 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from exeat.core.errors import ExeatError, UpstreamFailed
+from exeat.core.errors import ExeatError
 from exeat.core.facts import ServerFacts, tool_action
 from exeat.core.ids import ActionId, ServerId
 from exeat.core.request import AccessRequest, Caller
-from exeat.gateway import answers
+from exeat.core.upstream_auth import ConsentNeeded
+from exeat.gateway import answers, consent
 from exeat.gateway.answer import ClientAnswer, Waiting
 from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.handshake import LIST_MAX_S, UpstreamError, ask, fetch_all
@@ -66,7 +67,7 @@ class Lists:
             return
         enforced = await self._enforce(request, route)
         if not enforced.permitted:
-            answer.final(self._denied(request, enforced))
+            self._deny(answer, request, enforced)
             return
         try:
             look = route.upstream.looking()
@@ -77,6 +78,9 @@ class Lists:
             code = given if type(given) is int else -32603
             body = error_body(code, str(refusal.error.get("message", "")))
             answer.final(error_message(request.id, body), error_code=code)
+            return
+        except ConsentNeeded as needed:
+            self._without_consent(answer, request, route, enforced, needed)
             return
         except ExeatError as failure:
             front.pipeline.outcome(enforced, "failed", cause="upstream_failed")
@@ -89,6 +93,33 @@ class Lists:
             name: result[name] for name in ("nextCursor", "ttlMs") if name in result
         }
         result = {**kept, key: self._filter(result.get(key), key, route, look)}
+        self._finish(answer, request, result, [enforced])
+
+    def _without_consent(
+        self,
+        answer: ClientAnswer,
+        request: Request,
+        route: Route,
+        enforced: Enforced,
+        needed: ConsentNeeded,
+    ) -> None:
+        """Tools are listed as they are pinned, so that a call of one can lead the person to the page."""
+        if request.method != "tools/list":
+            self._front.pipeline.outcome(enforced, "failed", cause=consent.CAUSE)
+            answer.final(
+                consent.refusal(request.id, route, request.era, needed),
+                error_code=needed.rpc_code,
+            )
+            return
+        tools = self._front.pipeline.state.view.snapshot.tools.values()
+        pinned = [tool for tool in tools if tool.server == route.server.id and tool.pin]
+        listed = [{**tool.definition, "name": tool.name} for tool in pinned]
+        digests = {tool.name: tool.pin for tool in pinned}
+        result: dict[str, Any] = {"tools": self._tools(listed, route, digests)}
+        if not pinned:
+            result["_meta"] = {
+                "exeat/unavailable": {route.server.id: f"{needed} ({needed.remedy})"}
+            }
         self._finish(answer, request, result, [enforced])
 
     async def _enforce(self, request: Request, route: Route) -> Enforced:
@@ -115,18 +146,19 @@ class Lists:
         front.pipeline.submit(access, route.run, "", then)
         return await waiting
 
-    def _denied(self, request: Request, enforced: Enforced) -> bytes:
+    def _deny(self, answer: ClientAnswer, request: Request, enforced: Enforced) -> None:
         if enforced.receipt is None:
-            return answers.unrecorded(request.id, enforced.failure)
-        return answers.denial(request.id, request.method, enforced)
+            answer.final(answers.unrecorded(request.id, enforced.failure))
+        else:
+            self._front.deny(answer, request, enforced)
 
     async def _fetch(self, request: Request, route: Route) -> dict[str, Any]:
         """One page as the client asked for it.  Raises UpstreamFailed."""
         made = self._front.router.link_now(route)
         if made is None:
             other = await self._front.router.make_link(route)
-            if isinstance(other, str):
-                raise UpstreamFailed(other)
+            if isinstance(other, ExeatError):
+                raise other
             made = other
         outbound = translate(request, made.era, "")
         outbound.id = f"exeat-{request.method}"
@@ -210,7 +242,7 @@ class Lists:
                 done.append(enforced)
                 items.extend(listed)
         if denied is not None and not done:
-            answer.final(self._denied(request, denied))
+            self._deny(answer, request, denied)
             return
         result: dict[str, Any] = {key: items}
         if missing:
@@ -241,8 +273,8 @@ class Lists:
             return enforced, [], ""
         key = LIST_KEY[request.method]
         made = front.router.link_now(route) or await front.router.make_link(route)
-        if isinstance(made, str):
-            return enforced, [], made
+        if isinstance(made, ExeatError):
+            return enforced, [], f"{made} ({made.remedy})" if made.remedy else str(made)
         look = upstream.looking()
         try:
             listed = await fetch_all(made, front.loop, request.method, key)

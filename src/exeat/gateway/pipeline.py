@@ -16,11 +16,13 @@ from typing import Any, Final
 
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.errors import LedgerUnavailable
-from exeat.core.facts import CredentialFacts, Lifecycle, PolicyVersionFacts
+from exeat.core.facts import CredentialFacts, Lifecycle
 from exeat.core.records import record
-from exeat.core.request import AccessRequest
+from exeat.core.request import AccessRequest, Caller
 from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt, Status
+from exeat.gateway.authority import within_token
 from exeat.gateway.ports import LiveState, Recorder, View
+from exeat.identity.rules.principal import still_stands
 
 DENIALS_MAX: Final = 200
 """Denials that one run is told the details of, per window (GW-8, APP-12)."""
@@ -62,12 +64,20 @@ Then = Callable[[Enforced], None]
 class Pipeline:
     """One per gateway.  ``submit`` never waits; ``then`` is called once."""
 
-    def __init__(self, state: LiveState, ledger: Recorder, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        state: LiveState,
+        ledger: Recorder,
+        clock: Callable[[], int],
+        met: Callable[[AccessRequest], None] | None = None,
+    ) -> None:
+        """``met``: is told what an unregistered agent tried (ID-5)."""
+        self._met = met
         self.state = state
         self.ledger = ledger
         self.clock = clock
         self._denials: dict[str, tuple[int, int]] = {}
-        self._contexts: dict[tuple[str, str], DecisionContext] = {}
+        self._contexts: dict[tuple[str, str, str], DecisionContext] = {}
         self._credentials_of: View | None = None
         self._live: Mapping[str, CredentialFacts] = {}
 
@@ -87,7 +97,9 @@ class Pipeline:
         decision = self._decide(view, request) if ruled is None else ruled
         if decision.verdict is not Verdict.PERMIT:
             decision = self._capped(run, decision, request.now)
-        context = self._context(run, view.snapshot.policy, isolation, beside)
+            if decision.reason is Reason.AGENT_UNREGISTERED and self._met is not None:
+                self._met(request)
+        context = self._context(run, request, isolation, beside)
         ledger = self.ledger
 
         def durable(receipt: Receipt | LedgerUnavailable) -> None:
@@ -108,19 +120,31 @@ class Pipeline:
     def _context(
         self,
         run: str,
-        policy: PolicyVersionFacts | None,
+        request: AccessRequest,
         isolation: str,
         beside: Mapping[str, Any] | None,
     ) -> DecisionContext:
         """The same for call after call of one run; ``beside`` never is."""
+        policy, token = self.state.view.snapshot.policy, request.caller.token
+        chain, key = (token.chain, token.thumbprint) if token is not None else ((), "")
         if beside:
-            return DecisionContext(run=run, policy=policy, isolation=isolation, beside=beside)
-        known = self._contexts.get((run, isolation))
-        if known is None or known.policy is not policy:
-            known = DecisionContext(run=run, policy=policy, isolation=isolation)
+            return DecisionContext(
+                run=run,
+                policy=policy,
+                isolation=isolation,
+                chain=chain,
+                thumbprint=key,
+                beside=beside,
+            )
+        name = (run, isolation, request.caller.credential)
+        known = self._contexts.get(name)
+        if known is None or known.policy is not policy or known.chain != chain:
+            known = DecisionContext(
+                run=run, policy=policy, isolation=isolation, chain=chain, thumbprint=key
+            )
             if len(self._contexts) >= RUNS_MAX:
                 self._contexts.clear()
-            self._contexts[run, isolation] = known
+            self._contexts[name] = known
         return known
 
     def _decide(self, view: View, request: AccessRequest) -> Decision:
@@ -131,7 +155,10 @@ class Pipeline:
                 remedy="the gateway cannot confirm its policy state; try again shortly",
                 detail="the snapshot of registry and policy is older than its limit",
             )
-        return view.pdp.decide(request)
+        decision = view.pdp.decide(request)
+        if request.caller.token is None:
+            return decision
+        return within_token(request, decision, view.snapshot)
 
     def _again(self, enforced: Enforced, cause: str) -> Enforced:
         """Step 4: what was suspended or forbidden while the record was written must not leave."""
@@ -144,6 +171,10 @@ class Pipeline:
         self.outcome(enforced, "failed", cause=cause)
         return replace(enforced, decision=decision)
 
+    def still(self, enforced: Enforced) -> bool:
+        """Whether a recorded action may leave once more, after what was sent came back undone."""
+        return self._again(enforced, "state_changed").permitted
+
     def refreshed(self, request: AccessRequest, at: int | None = None) -> AccessRequest:
         """The same request on the facts in force now: a probe or a question may have taken a while.
         An agent, a key or a user that is gone counts as retired.  ``at``: the time to decide for."""
@@ -151,12 +182,15 @@ class Pipeline:
         view = self.state.view
         snapshot, caller = view.snapshot, request.caller
         agent = snapshot.agents.get(caller.agent.id)
-        credential = self._credentials(view).get(caller.credential)
-        if agent is None or credential is None or credential.expires_at <= self.clock():
+        if caller.agent.revision == 0:
+            agent = caller.agent  # unregistered; and a stranger's id is never a registered one
+        if agent is None or not self._stands(caller, view):
             agent = replace(caller.agent, lifecycle=Lifecycle.RETIRED)
         user = caller.user
         if user is not None:
-            user = snapshot.people.get(user.id) or replace(user, live=False)
+            user = snapshot.people.get(user.id) or (
+                replace(user, live=False) if user.live else user
+            )
         server = snapshot.servers.get(request.server.id) or replace(request.server, active=False)
         tool = snapshot.tools.get(request.action) if request.tool is not None else None
         if (
@@ -169,6 +203,13 @@ class Pipeline:
             return request
         caller = replace(caller, agent=agent, user=user)
         return replace(request, caller=caller, server=server, tool=tool, now=now)
+
+    def _stands(self, caller: Caller, view: View) -> bool:
+        """Whether the credential that the call began with is good still."""
+        if caller.token is not None:
+            return still_stands(caller, view.snapshot, self.clock())
+        credential = self._credentials(view).get(caller.credential)
+        return credential is not None and credential.expires_at > self.clock()
 
     def _credentials(self, view: View) -> Mapping[str, CredentialFacts]:
         """Live keys by their public id."""

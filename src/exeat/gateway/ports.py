@@ -6,9 +6,10 @@ from typing import Protocol
 from exeat.core.decision import Decision
 from exeat.core.errors import LedgerUnavailable
 from exeat.core.event import Event
-from exeat.core.facts import ServerFacts, Snapshot, ToolFacts
+from exeat.core.facts import ServerFacts, ServerSpec, Snapshot, ToolFacts
 from exeat.core.ids import ActionId
 from exeat.core.request import AccessRequest, Caller
+from exeat.core.upstream_auth import Credential, Refused
 from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt
 
 Durable = Callable[[Receipt | LedgerUnavailable], None]
@@ -71,3 +72,25 @@ class LiveState(Protocol):
 
     @property
     def fresh(self) -> bool: ...
+
+
+class Account(Protocol):
+    """The gateway's credential at one server: its own, or one agent × person's (ID-9)."""
+
+    def current(self) -> Credential | None:
+        """What may be sent at once; None: it must be obtained first."""
+        ...
+
+    async def obtain(self, refused: Refused | None) -> Credential:
+        """After ``refused`` a better one.  Raises ConsentNeeded, CredentialFailed."""
+        ...
+
+    async def consented(self, seconds: float) -> bool:
+        """Wait until the person has consented; False if that takes longer."""
+        ...
+
+
+class CredentialSource(Protocol):
+    def account(self, spec: ServerSpec, principal: str) -> Account:
+        """``principal``: agent/person."""
+        ...

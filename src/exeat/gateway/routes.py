@@ -11,6 +11,7 @@ from exeat.core.ids import ActionId, PersonId, ServerId
 from exeat.core.records import record
 from exeat.core.request import AccessRequest, Caller
 from exeat.gateway import tasks
+from exeat.gateway.http_links import renewed
 from exeat.gateway.inbound import Request
 from exeat.gateway.link import Link
 from exeat.gateway.methods import CLIENT_METHODS, META_CAPABILITIES, askable
@@ -227,14 +228,17 @@ class Router:
         link = session.links.get(route.server.id)
         return link if link is not None and link.usable and route.upstream.ready else None
 
-    async def make_link(self, route: Route) -> Link | str:
-        """The link, or in words why there is none."""
+    async def make_link(self, route: Route) -> Link | ExeatError:
+        """The link, or why there is none."""
         upstream, session = route.upstream, route.session
         try:
             offers = route.offers
             await upstream.prepare(route.principal, offers)
             if session is None:
                 return await upstream.link(route.principal, offers)
+            kept = session.links.get(route.server.id)
+            if kept is not None and await renewed(kept):
+                return kept
             opened = await upstream.open_session(
                 route.principal, session.capabilities, session.client, session.version
             )
@@ -247,7 +251,7 @@ class Router:
             session.links[route.server.id] = link
             return link
         except ExeatError as error:
-            return str(error)
+            return error
 
 
 def offered(request: Request, session: ClientSession | None) -> Mapping[str, Any]:

@@ -12,7 +12,10 @@ _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 @dataclass(frozen=True)
 class GatewaySettings:
     """``allowed_hosts``: Host values served beside the local ones, e.g. ``gw.example.com`` or
-    ``gw.example.com:8443``.  ``allowed_origins``: web origins served beside local ones."""
+    ``gw.example.com:8443``.  ``allowed_origins``: web origins served beside local ones.
+    ``public_url``: scheme and authority under which clients reach the gateway, if not the ones that
+    they name in Host.  ``tls``: the edge itself speaks it.  ``authorization_servers``: issuers whose
+    tokens open an endpoint.  ``client_certificates``: clients show one."""
 
     allowed_hosts: frozenset[str] = frozenset()
     allowed_origins: frozenset[str] = frozenset()
@@ -22,7 +25,19 @@ class GatewaySettings:
     request_body_max_bytes: int = limits.REQUEST_BODY_MAX_BYTES
     connections_max: int = 12_000
     upstream_answer_max_s: float = limits.UPSTREAM_ANSWER_MAX_S
+    public_url: str = ""
+    tls: bool = False
+    authorization_servers: tuple[str, ...] = ()
+    client_certificates: bool = False
     _hosts_seen: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def base(self, fields: Mapping[str, str]) -> str:
+        """Where the client finds us: what goes before the path of a resource (RFC 8707, RFC 9728).
+        The Host was judged before."""
+        if self.public_url:
+            return self.public_url
+        scheme, port = ("https", ":443") if self.tls else ("http", ":80")
+        return f"{scheme}://{fields.get('host', '').lower().removesuffix(port)}"
 
     def refuses(self, fields: Mapping[str, str]) -> str:
         """DNS rebinding protection (2025-11-25, Transports, Security Warning); empty if served."""

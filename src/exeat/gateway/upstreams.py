@@ -18,12 +18,15 @@ from weakref import WeakKeyDictionary
 from exeat.core.errors import UpstreamFailed
 from exeat.core.facts import ServerSpec, Transport
 from exeat.core.ids import ServerId
+from exeat.gateway.guarded import NoCredentials
 from exeat.gateway.handshake import Opened, discover, fetch_all, greet, initialize
+from exeat.gateway.http_links import HttpLinks, renewed
 from exeat.gateway.isolation import Isolation
 from exeat.gateway.link import Link
 from exeat.gateway.link_http import LegacyHttpLink, ModernHttpLink
 from exeat.gateway.link_stdio import StdioLink
 from exeat.gateway.origin import Origin
+from exeat.gateway.ports import CredentialSource
 from exeat.gateway.process import StdioProcess
 from exeat.gateway.restarts import RestartPolicy
 from exeat.gateway.server_secrets import (
@@ -62,6 +65,7 @@ class Surroundings:
     client_message: Callable[[ServerId, str, Incoming], None]
     """(server, principal, message): a notification of a server on stdio that belongs to no call."""
     open_secret: OpenSecret = no_vault
+    credentials: CredentialSource = field(default_factory=NoCredentials)
 
 
 @dataclass(slots=True)
@@ -92,9 +96,11 @@ class UpstreamServer:
         self.resources: frozenset[str] = frozenset()
         self.templates: frozenset[str] = frozenset()
         self.ready = False
-        self._preparing: asyncio.Task[None] | None = None
-        self._modern: ModernHttpLink | None = None
-        self._modern_own: dict[str, ModernHttpLink] = {}
+        self._preparing: dict[str, asyncio.Task[None]] = {}
+        self.http: HttpLinks | None = None
+        if self.origin is not None:
+            self.http = HttpLinks(spec, self.origin, self.secrets, around.credentials)
+        self.guarded = self.http is not None and self.http.guarded
         self.serves_modern = False
         self._legacy_only = False
         self._slots: dict[str, _Slot] = {}
@@ -107,9 +113,8 @@ class UpstreamServer:
         """The link for a modern client, if it needs no waiting (the hot path)."""
         if not self.ready:
             return None
-        if self.serves_modern:
-            agent = self.secrets.own_agent(principal)
-            return self._modern_own.get(agent) if agent else self._modern
+        if self.serves_modern and self.http is not None:
+            return self.http.modern_now(principal)
         slot = self._slots.get(self._key(principal, offers))
         if slot is not None and slot.opened is not None and slot.opened.link.usable:
             return slot.opened.link
@@ -127,8 +132,8 @@ class UpstreamServer:
         """``offers``: capabilities of the client, so that a server that has a session may ask it.
         Raises UpstreamFailed."""
         await self.prepare(principal, offers)
-        if self.origin is not None and self.serves_modern:
-            return await self._modern_link(self.origin, self.secrets.own_agent(principal))
+        if self.http is not None and self.serves_modern:
+            return await self.http.modern(principal)
         return (await self._open(principal, offers)).link
 
     def _key(self, principal: str, offers: Mapping[str, Any] = NOTHING) -> str:
@@ -138,17 +143,22 @@ class UpstreamServer:
         return f"{principal} {json.dumps(offers, sort_keys=True)}" if offers else principal
 
     async def prepare(self, principal: str, offers: Mapping[str, Any] = NOTHING) -> None:
-        """Probe and list once; later callers wait for the same attempt.  Raises UpstreamFailed."""
+        """Probe and list once; later callers wait for the same attempt, unless it was made with a
+        credential of somebody else's.  Raises UpstreamFailed, ConsentNeeded, CredentialFailed."""
         if self.ready:
             return
-        if self._preparing is None or self._preparing.done():
-            self._preparing = self._around.loop.create_task(self._prepare(principal, offers))
-        await asyncio.shield(self._preparing)
+        whose = self.http.whose(principal) if self.http is not None else ""
+        preparing = self._preparing.get(whose)
+        if preparing is None:
+            preparing = self._around.loop.create_task(self._prepare(principal, offers))
+            preparing.add_done_callback(lambda _: self._preparing.pop(whose, None))
+            self._preparing[whose] = preparing
+        await asyncio.shield(preparing)
 
     async def _prepare(self, principal: str, offers: Mapping[str, Any]) -> None:
         modern = None
-        if self.origin is not None:
-            modern = await self._probe_http(self.origin, self.secrets.own_agent(principal))
+        if self.http is not None:
+            modern = await self._probe_http(self.http, principal)
         if modern is not None:
             await self._list(modern)
         else:
@@ -156,34 +166,21 @@ class UpstreamServer:
             self.about = opened.about
         self.ready = True
 
-    async def _probe_http(self, origin: Origin, agent: str) -> ModernHttpLink | None:
-        link = await self._modern_link(origin, agent)
+    async def _probe_http(self, http: HttpLinks, principal: str) -> ModernHttpLink | None:
+        link = await http.modern(principal)
         about = await discover(link, self._around.loop)
         if about is not None:
             self.serves_modern, self.about = True, about
         self._notice("upstream.probed", {"era": "modern" if about is not None else "legacy"})
         return link if about is not None else None
 
-    async def _modern_link(self, origin: Origin, agent: str) -> ModernHttpLink:
-        """One for all, and one for each agent that has secrets of its own."""
-        found = self._modern_own.get(agent) if agent else self._modern
-        if found is None:
-            found = ModernHttpLink(origin, await self.secrets.headers(agent))
-            if agent:
-                self._modern_own[agent] = found
-            else:
-                self._modern = found
-        return found
-
     async def open_session(
         self, principal: str, capabilities: Mapping[str, Any], client: Any, version: str
     ) -> Opened | None:
         """A legacy session at an HTTP server for one legacy client; None if it is modern only."""
-        if self.origin is None or self._legacy_only:
+        if self.http is None or self._legacy_only:
             return None
-        link = LegacyHttpLink(
-            self.origin, await self.secrets.headers(self.secrets.own_agent(principal))
-        )
+        link = await self.http.legacy(principal)
         opened = await self._handshake_http(link, capabilities, client, version)
         if opened is None and not self.serves_modern:
             raise UpstreamFailed(f"server {self.id} answered neither era's handshake")
@@ -207,16 +204,15 @@ class UpstreamServer:
             await self._make_room()
             slot = self._slots[key] = _Slot()
         slot.used_at = self._around.loop.time()
-        if slot.opened is not None and slot.opened.link.usable:
+        if slot.opened is not None and await renewed(slot.opened.link):
             return slot.opened
         if slot.making is None or slot.making.done():
             slot.making = self._around.loop.create_task(self._make(slot, principal, offers))
         return await asyncio.shield(slot.making)
 
     async def _make(self, slot: _Slot, principal: str, offers: Mapping[str, Any]) -> Opened:
-        if self.origin is not None:
-            agent = self.secrets.own_agent(principal)
-            session = LegacyHttpLink(self.origin, await self.secrets.headers(agent))
+        if self.http is not None:
+            session = await self.http.legacy(principal)
             made = await self._handshake_http(session, offers, None, "")
             if made is None:
                 raise UpstreamFailed(f"server {self.id} answered neither era's handshake")
@@ -353,8 +349,8 @@ class UpstreamServer:
             return
         self.observed_at = self._around.loop.time()  # also if it fails: not again at once
         link: Link | None = None
-        if self.serves_modern:
-            link = self._modern or next(iter(self._modern_own.values()), None)
+        if self.serves_modern and self.http is not None:
+            link = self.http.any_now()
         else:
             usable = [s.opened.link for s in self._slots.values() if s.opened is not None]
             link = next((each for each in usable if each.usable), None)

@@ -42,6 +42,7 @@ def _server(server: Server) -> dict[str, Any]:
         "url": spec.url if http else None,
         "headers_from": dict(sorted(spec.headers_from.items())),
         "headers_secret": dict(sorted(spec.headers_secret.items())),
+        "auth": spec.auth.pairs(),
         "command": list(spec.command),
         "env": dict(sorted(spec.env.items())),
         "env_from": list(spec.env_from),

@@ -19,6 +19,7 @@ import yaml
 from exeat.core.errors import Invalid
 from exeat.core.facts import Effect, ServerSpec, Sink, Transport
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
+from exeat.core.upstream_auth import read_auth
 from exeat.governance.nodes import Fields, Place, Problem, entries, mapping
 from exeat.registry.model.agent import Charter, Scope
 from exeat.registry.model.names import parse_until, role_name, server_name, slug, tool_name
@@ -180,6 +181,7 @@ def _server(name: str, fields: Fields) -> DeclaredServer:
         headers_secret=fields.pairs("headers_secret"),
         env_secret=fields.pairs("env_secret"),
         permit=fields.text("permit"),
+        auth=read_auth(fields.pairs("auth")),
     )
     check_spec(spec)
     return DeclaredServer(

@@ -32,15 +32,22 @@ class SecretsChange(VaultChange, Protocol):
 def set_secret(vault: Vault[SecretsChange], id: SecretId, value: bytes, act: Act) -> Secret:
     """By an admin, for a server and an agent that are registered."""
     with vault.store.change() as tx:
-        _require(tx, "set secrets", act)
-        _not_own(id)
-        if id.upstream:
-            tx.registry.server(ServerId(id.upstream))
-        if id.agent:
-            tx.registry.agent(AgentId(id.agent))
-        for server in used_by(id, tx.registry.servers()):
-            _fits(server.spec, id.name, value)
-        return vault.put_in(tx, id, value, act)
+        return set_secret_in(vault, tx, id, value, act)
+
+
+def set_secret_in(
+    vault: Vault[SecretsChange], tx: SecretsChange, id: SecretId, value: bytes, act: Act
+) -> Secret:
+    """As part of a larger change."""
+    _require(tx, "set secrets", act)
+    _not_own(id)
+    if id.upstream:
+        tx.registry.server(ServerId(id.upstream))
+    if id.agent:
+        tx.registry.agent(AgentId(id.agent))
+    for server in used_by(id, tx.registry.servers()):
+        _fits(server.spec, id.name, value)
+    return vault.put_in(tx, id, value, act)
 
 
 def remove_secret(vault: Vault[SecretsChange], id: SecretId, act: Act) -> None:

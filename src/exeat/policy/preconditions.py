@@ -75,6 +75,8 @@ def pinned(tool: ToolFacts, observed: str) -> Failure | None:
 def principal(caller: Caller, now: int) -> Failure | None:
     """The agent is active and answered for; the user is live."""
     agent, user = caller.agent, caller.user
+    if agent.revision == 0:
+        return Reason.AGENT_UNREGISTERED, f"no agent is registered for {agent.id}"
     if agent.lifecycle is not Lifecycle.ACTIVE:
         return Reason.AGENT_NOT_ACTIVE, f"agent {agent.id} is {agent.lifecycle.value}"
     if now >= agent.ends_at:
@@ -121,6 +123,9 @@ REMEDIES: Final[Mapping[Reason, str]] = {
     Reason.FORBIDDEN: "A rule forbids this call. Do not retry it; ask the agent's owner.",
     Reason.POLICY_ERROR: "The rules could not be decided. Report the decision id to the owner.",
     Reason.AGENT_NOT_ACTIVE: "The agent's owner has to activate it.",
+    Reason.AGENT_UNREGISTERED: "An operator has to adopt this client: exeat agent unregistered.",
+    Reason.INSUFFICIENT_SCOPE: "Sign in again, with the scopes that the answer names.",
+    Reason.CHAIN_NOT_AUTHORIZED: "The agent that delegated this may not do it itself.",
     Reason.AGENT_EXPIRED: "The agent's owner has to renew it.",
     Reason.OWNER_NOT_LIVE: "The agent needs a new owner.",
     Reason.SCOPE_NOT_ACCEPTED: "The agent's owner has to accept its scope.",

@@ -22,6 +22,7 @@ from exeat.registry.model.person import ADMIN, Person
 from exeat.registry.model.policy import PolicyVersion, policy_digest
 from exeat.registry.model.server import Server
 from exeat.registry.model.tool import Profile, Tool
+from exeat.registry.naming import Naming, unbind_all
 from exeat.registry.rules.authority import require_admin, require_for_agent
 from exeat.registry.rules.observation import Finding, compare, warnings
 from exeat.registry.store import RegistryChange, RegistryRead, RegistryStore
@@ -30,7 +31,7 @@ Draw = Callable[[int], bytes]
 """That many random bytes."""
 
 
-class Registry:
+class Registry(Naming):
     """Every verb raises NotFound, Conflict or Invalid, and then nothing has changed."""
 
     def __init__(self, store: RegistryStore, draw: Draw) -> None:
@@ -148,6 +149,7 @@ class Registry:
             for key in tx.keys_of(agent):
                 if not key.revoked:
                     tx.save_key(*key.revoke(act))
+            unbind_all(tx, old, act)
             return changed
 
     # Servers and tools

@@ -10,7 +10,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from exeat.core.errors import Invalid, StateUnavailable
-from exeat.storage import schema, schema_vault
+from exeat.storage import schema, schema_authorization, schema_identity, schema_vault
 from exeat.storage.schema import state
 
 
@@ -51,6 +51,15 @@ def _no_ledger(tx: sa.Connection) -> None:
         _drop_empty(tx, [sa.table(name) for name in schema.LEDGER_NAMES])
 
 
+def _identity(tx: sa.Connection) -> None:
+    _create(tx, schema_identity.IDENTITY)
+
+
+def _no_identity(tx: sa.Connection) -> None:
+    for table in reversed(schema_identity.IDENTITY):
+        table.drop(tx)
+
+
 def _vault(tx: sa.Connection) -> None:
     _create(tx, schema_vault.VAULT)
 
@@ -58,6 +67,15 @@ def _vault(tx: sa.Connection) -> None:
 def _no_vault(tx: sa.Connection) -> None:
     """Sealed values are not lost by going back: an older exeat does not look at them."""
     _drop_empty(tx, schema_vault.VAULT)
+
+
+def _authorization(tx: sa.Connection) -> None:
+    _create(tx, schema_authorization.AUTHORIZATION)
+
+
+def _no_authorization(tx: sa.Connection) -> None:
+    for table in reversed(schema_authorization.AUTHORIZATION):
+        table.drop(tx)
 
 
 def _create(tx: sa.Connection, tables: Sequence[sa.Table]) -> None:
@@ -82,7 +100,9 @@ MIGRATIONS: Final = (
     Step(_first, _never),
     Step(_leases_and_roots, _no_leases_and_roots),
     Step(_ledger, _no_ledger),
+    Step(_identity, _no_identity),
     Step(_vault, _no_vault),
+    Step(_authorization, _no_authorization),
 )
 """Numbered from 1.  A published one is never edited."""
 LATEST: Final = len(MIGRATIONS)

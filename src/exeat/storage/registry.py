@@ -10,14 +10,17 @@ from exeat.core.errors import Conflict, NotFound
 from exeat.core.event import Event
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
 from exeat.registry.model.agent import Agent
+from exeat.registry.model.binding import Binding
 from exeat.registry.model.key import Key
 from exeat.registry.model.person import Person
 from exeat.registry.model.policy import PolicyVersion
 from exeat.registry.model.server import Server
+from exeat.registry.model.stranger import Stranger
 from exeat.registry.model.tool import Tool
 from exeat.storage import outbox, policy, rows
 from exeat.storage.engine import changing, reading
 from exeat.storage.schema import agents, keys, people, servers, state, tools
+from exeat.storage.schema_identity import bindings, endings, proofs, strangers
 
 T = TypeVar("T")
 CHANGED: Final = "exeat_changed"
@@ -85,6 +88,15 @@ class SqlRead:
         query = sa.select(keys).where(keys.c.agent == agent).order_by(keys.c.id)
         return tuple(rows.to_key(row) for row in self._connection.execute(query))
 
+    def binding(self, binding: str) -> Binding:
+        return self._one(bindings.c.id, binding, rows.to_binding, "binding")
+
+    def bindings(self) -> tuple[Binding, ...]:
+        return self._all(bindings.c.id, rows.to_binding)
+
+    def strangers(self) -> tuple[Stranger, ...]:
+        return self._all(strangers.c.id, rows.to_stranger)
+
     def policy(self, number: int) -> PolicyVersion:
         return policy.version(self._connection, number)
 
@@ -132,6 +144,9 @@ class SqlChange(SqlRead):
     def save_key(self, key: Key, event: Event) -> None:
         self._save(keys.c.id, rows.key_values(key), event)
 
+    def save_binding(self, binding: Binding, event: Event) -> None:
+        self._save(bindings.c.id, rows.binding_values(binding), event)
+
     def save_policy(self, version: PolicyVersion, event: Event) -> None:
         policy.add(self._connection, version)
         self.tell(event)
@@ -146,6 +161,31 @@ class SqlChange(SqlRead):
 
     def remove_tool(self, tool: Tool, event: Event) -> None:
         self._remove(tools.c.action, tool.action, tool.revision, event)
+
+    def remove_binding(self, binding: Binding, event: Event) -> None:
+        self._remove(bindings.c.id, binding.id, binding.revision, event)
+
+    def end_tokens(self, name: str, until: int, event: Event) -> None:
+        self._connection.execute(endings.delete().where(endings.c.name == name))
+        self._connection.execute(endings.delete().where(endings.c.until < event.at))
+        ended = endings.insert().values(name=name, until=until, epoch=self.epoch)
+        self._connection.execute(ended)
+        self.tell(event)
+
+    def demand_proof(self, agent: AgentId, method: str, event: Event) -> None:
+        self._connection.execute(proofs.delete().where(proofs.c.agent == agent))
+        row = proofs.insert().values(agent=agent, method=method, epoch=self.epoch)
+        self._connection.execute(row)
+        self.tell(event)
+
+    def save_stranger(self, stranger: Stranger, event: Event | None) -> None:
+        self.forget_stranger(stranger.id)
+        self._connection.execute(strangers.insert().values(rows.stranger_values(stranger)))
+        if event is not None:
+            outbox.put(self._connection, event)
+
+    def forget_stranger(self, stranger: str) -> None:
+        self._connection.execute(strangers.delete().where(strangers.c.id == stranger))
 
     def _save(self, key: sa.Column[Any], values: rows.Values, event: Event) -> None:
         table, name, revision = key.table, values[key.name], values["revision"]

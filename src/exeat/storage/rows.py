@@ -7,12 +7,15 @@ import sqlalchemy as sa
 
 from exeat.core.facts import Effect, Lifecycle, ServerSpec, Sink, Transport
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
+from exeat.core.upstream_auth import read_auth
 from exeat.registry.model.agent import Acceptance, Agent, Charter, Scope
+from exeat.registry.model.binding import Binding, Kind
 from exeat.registry.model.canonical import canonical
 from exeat.registry.model.key import Key
 from exeat.registry.model.person import Person
 from exeat.registry.model.policy import PolicyVersion
 from exeat.registry.model.server import Server
+from exeat.registry.model.stranger import Stranger
 from exeat.registry.model.tool import Definition, Profile, Tool
 
 Row = sa.Row[Any]
@@ -134,6 +137,7 @@ def _spec_text(s: ServerSpec) -> str:
             "headers_secret": dict(s.headers_secret),
             "env_secret": dict(s.env_secret),
             "permit": s.permit,
+            "auth": s.auth.pairs(),
         }
     )
 
@@ -154,6 +158,7 @@ def to_spec(server: str, text: str) -> ServerSpec:
         headers_secret=s.get("headers_secret", {}),
         env_secret=s.get("env_secret", {}),
         permit=s.get("permit", ""),
+        auth=read_auth(s.get("auth", {})),
     )
 
 
@@ -217,6 +222,48 @@ def to_key(row: Row) -> Key:
         row.expires_at,
         bool(row.revoked),
         row.revision,
+    )
+
+
+def binding_values(b: Binding) -> Values:
+    return {
+        "id": b.id,
+        "kind": b.kind.value,
+        "issuer": b.issuer,
+        "name": b.name,
+        "user": b.user,
+        "to": b.to,
+        "revision": b.revision,
+    }
+
+
+def to_binding(row: Row) -> Binding:
+    return Binding(row.id, Kind(row.kind), row.issuer, row.name, row.user, row.to, row.revision)
+
+
+def stranger_values(s: Stranger) -> Values:
+    return {
+        "id": s.id,
+        "issuer": s.issuer,
+        "client": s.client,
+        "user": s.user,
+        "first_seen": s.first_seen,
+        "last_seen": s.last_seen,
+        "attempts": s.attempts,
+        "tried": _list(s.tried),
+    }
+
+
+def to_stranger(row: Row) -> Stranger:
+    return Stranger(
+        row.id,
+        row.issuer,
+        row.client,
+        row.user,
+        row.first_seen,
+        row.last_seen,
+        row.attempts,
+        texts(row.tried),
     )
 
 

@@ -24,9 +24,11 @@ from exeat.core.facts import (
     ToolFacts,
 )
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
+from exeat.registry.model.binding import Kind
 from exeat.registry.model.tool import Profile
 from exeat.storage import policy, rows
 from exeat.storage.schema import agents, keys, people, servers, state, tools
+from exeat.storage.schema_identity import bindings, endings, proofs
 from exeat.storage.vault import marks
 
 EMPTY: Final = Snapshot(0, {}, {}, {}, {}, {}, {}, None)
@@ -44,6 +46,7 @@ def load(connection: sa.Connection, before: Snapshot) -> Snapshot:
         before = EMPTY
     known = _people(connection, before)
     known_servers, specs = _servers(connection, before)
+    clients, subjects = _bindings(connection, before)
     return Snapshot(
         epoch=now.epoch,
         agents=_agents(connection, before, known),
@@ -53,6 +56,10 @@ def load(connection: sa.Connection, before: Snapshot) -> Snapshot:
         tools=_tools(connection, before),
         credentials=_credentials(connection, before),
         policy=_policy(connection, before, now.policy_number),
+        clients=clients,
+        subjects=subjects,
+        endings=_endings(connection, before),
+        proofs=_proofs(connection, before),
         secrets=marks(connection, before.secrets, before.epoch),
     )
 
@@ -159,6 +166,29 @@ def _credentials(connection: sa.Connection, before: Snapshot) -> Mapping[bytes, 
         else:
             known[key.digest] = CredentialFacts(key.id, key.agent, key.user, key.expires_at)
     return known
+
+
+def _bindings(
+    connection: sa.Connection, before: Snapshot
+) -> tuple[Mapping[tuple[str, str, str], AgentId], Mapping[tuple[str, str], PersonId]]:
+    changed = [rows.to_binding(row) for row in _since(connection, bindings, before)]
+    if not changed:
+        return before.clients, before.subjects
+    clients = {(b.issuer, b.name, b.user or ""): b.agent for b in changed if b.kind is Kind.CLIENT}
+    subjects = {(b.issuer, b.name): PersonId(b.to) for b in changed if b.kind is Kind.PERSON}
+    return {**before.clients, **clients}, {**before.subjects, **subjects}
+
+
+def _endings(connection: sa.Connection, before: Snapshot) -> Mapping[str, int]:
+    changed = {row.name: int(row.until) for row in _since(connection, endings, before)}
+    return {**before.endings, **changed} if changed else before.endings
+
+
+def _proofs(connection: sa.Connection, before: Snapshot) -> Mapping[AgentId, str]:
+    changed = {AgentId(row.agent): row.method for row in _since(connection, proofs, before)}
+    if not changed:
+        return before.proofs
+    return {name: how for name, how in {**before.proofs, **changed}.items() if how}
 
 
 def _policy(

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from exeat.core.errors import StateUnavailable
 from exeat.core.facts import Snapshot
+from exeat.storage.authorization import SqlAuthorization
 from exeat.storage.engine import (
     changing,
     postgres_engine,
@@ -21,6 +22,7 @@ from exeat.storage.policy import Policies
 from exeat.storage.registry import SqlRegistry
 from exeat.storage.roots import Roots
 from exeat.storage.schema import state
+from exeat.storage.sign_in import SqlSignIn
 from exeat.storage.snapshot import EMPTY, load
 from exeat.storage.vault import SqlVault
 
@@ -35,6 +37,8 @@ class State:
         self._engine = engine
         self._last = EMPTY
         self.registry = SqlRegistry(engine)
+        self.authorization = SqlAuthorization(engine)
+        self.sign_in = SqlSignIn(engine)
         self.policies = Policies(engine)
         self.outbox = Outbox(engine)
         self.leases = Leases(engine)

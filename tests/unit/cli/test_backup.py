@@ -173,11 +173,11 @@ def test_keys_only_on_request(stopped: Home, run: Run, tmp_path: Path) -> None:
     files = contents(tmp_path / "plain.tar")
     assert not [name for name in files if name.startswith("keys/")]
     secrets = [path.read_bytes().strip() for path in (stopped.path / "keys").iterdir()]
-    assert len(secrets) == 4
+    assert len(secrets) == 5
     assert not [s for s in secrets if any(s in data for data in files.values())]
     code, _, err = run("backup", tmp_path / "keys.tar", "--with-keys", "--home", stopped.path)
     assert code == 0 and "private keys" in err
-    assert len([name for name in contents(tmp_path / "keys.tar") if name.startswith("keys/")]) == 4
+    assert len([name for name in contents(tmp_path / "keys.tar") if name.startswith("keys/")]) == 5
     code, _, err = run("restore", tmp_path / "plain.tar", "--home", tmp_path / "new")
     assert code == 0 and "put the private keys back" in err
     shutil.copytree(stopped.path / "keys", tmp_path / "new" / "keys")

@@ -236,18 +236,18 @@ def test_heads_that_never_repeat_fill_no_memory(monkeypatch: pytest.MonkeyPatch)
 
 @requirement("GW-14")
 async def test_what_large_heads_decide_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exeat.gateway.front.DOORS_MAX", 4)
+    monkeypatch.setattr("exeat.gateway.doors.DOORS_MAX", 4)
     async with World() as world:
         await world.ask(world.tool())
-        before = len(world.front._doors)
+        before = len(world.front.doors._kept)
         padded = world.tool().replace(
             b"\r\n", b"\r\nx-padding: %b\r\n" % (b"y" * http1.CACHED_HEAD_BYTES), 1
         )
         assert "result" in (await world.ask(padded)).json
-        assert len(world.front._doors) == before
+        assert len(world.front.doors._kept) == before
         for number in range(10):
             await world.ask(world.tool().replace(b"\r\n", b"\r\nx-padding: %d\r\n" % number, 1))
-        assert len(world.front._doors) <= 4
+        assert len(world.front.doors._kept) <= 4
 
 
 @requirement("GW-14")

@@ -12,6 +12,7 @@ from exeat.core.facts import ServerSpec, Transport, secret_of
 from exeat.core.ids import PersonId, ServerId
 from exeat.registry.model.act import Act
 from exeat.registry.model.names import server_name
+from exeat.registry.model.upstream_auth import check_auth
 
 TRUST_MAX: Final = 100
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -97,6 +98,7 @@ class Server:
                 "url": s.url,
                 "headers_from": dict(sorted(s.headers_from.items())),
                 "headers_secret": dict(sorted(s.headers_secret.items())),
+                "auth": s.auth.pairs(),
             }
         else:
             where = {
@@ -122,6 +124,11 @@ class Server:
         }
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether a variable of this name is never kept with a plain value."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def check_spec(spec: ServerSpec) -> None:
     """Raises Invalid if the server could not be reached so, or a secret stands in the open."""
     server_name(spec.id)
@@ -135,7 +142,10 @@ def check_spec(spec: ServerSpec) -> None:
             f"{spec.permit!r} cannot be the audience of a permit.",
             remedy="Use up to 256 printable ASCII characters without a space: the server's address.",
         )
-    for name in (*spec.headers_from.values(), *spec.env_from, *spec.env, *spec.env_secret):
+    check_auth(spec)
+    own = (spec.auth.secret_from, spec.auth.subject_from)
+    named = (*spec.headers_from.values(), *spec.env_from, *spec.env, *spec.env_secret)
+    for name in (*named, *filter(None, own)):
         if not _ENV_NAME.fullmatch(name):
             raise Invalid(f"{name!r} is not the name of an environment variable.")
 
@@ -175,7 +185,7 @@ def _check_stdio(spec: ServerSpec) -> None:
     if spec.url or spec.headers_from or spec.headers_secret:
         raise Invalid(f"Server {spec.id} has both an address and a command.", remedy="Give one.")
     for name in spec.env:
-        if _SECRET_NAME.search(name):
+        if is_secret_name(name):
             raise Invalid(
                 f"The variable {name} of server {spec.id} looks like a secret in plain text.",
                 remedy=f"Put it into the vault, then --env-secret {name}=NAME; or hand it down from "

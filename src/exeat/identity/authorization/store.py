@@ -1,0 +1,89 @@
+"""What the authorization server needs of a database.  Synchronous; call it in a thread."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from exeat.core.event import Event
+from exeat.core.facts import Lifecycle
+from exeat.core.ids import AgentId, PersonId, ServerId
+from exeat.identity.authorization.model.client import Client, Window
+from exeat.identity.authorization.model.grant import Code, Grant, Refresh
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStanding:
+    """What the registry says of an agent now."""
+
+    id: AgentId
+    name: str
+    owner: PersonId | None
+    deputy: PersonId | None
+    lifecycle: Lifecycle
+    ends_at: int | None
+
+    def usable(self, now: int) -> bool:
+        """Whether a token may be made for it at all; whether a call may be made is the PDP's."""
+        return self.lifecycle is Lifecycle.ACTIVE and (self.ends_at or 0) > now
+
+
+class AuthorizationRead(Protocol):
+    """One consistent moment.  None: there is no such thing."""
+
+    def person_live(self, person: PersonId) -> bool: ...
+    def is_admin(self, person: PersonId) -> bool:
+        """Live, and with the role."""
+        ...
+
+    def agent(self, agent: AgentId) -> AgentStanding | None: ...
+    def agents_of(self, person: PersonId) -> tuple[AgentStanding, ...]:
+        """Those that are not retired and that the person owns or deputises for, by id."""
+        ...
+
+    def servers(self) -> frozenset[ServerId]: ...
+    def client(self, client: str) -> Client | None: ...
+    def clients(self) -> tuple[Client, ...]: ...
+    def window(self) -> Window | None: ...
+    def grant(self, grant: str) -> Grant | None: ...
+    def grants_of(self, person: PersonId) -> tuple[Grant, ...]: ...
+    def grants_to(self, client: str) -> tuple[Grant, ...]: ...
+    def refresh(self, digest: bytes) -> Refresh | None: ...
+    def consented(self, key: bytes, now: int) -> bool: ...
+
+
+class AuthorizationChange(AuthorizationRead, Protocol):
+    """A transaction that may write; writers take turns."""
+
+    def tell(self, event: Event) -> None:
+        """Into the outbox, with the change (REG-3)."""
+        ...
+
+    def save_client(self, client: Client) -> None: ...
+    def save_window(self, window: Window) -> None: ...
+    def save_grant(self, grant: Grant) -> None: ...
+    def add_code(self, code: Code) -> None: ...
+    def take_code(self, digest: bytes) -> Code | None:
+        """As it was before; from now on it is used."""
+        ...
+
+    def add_refresh(self, refresh: Refresh) -> None: ...
+    def take_refresh(self, digest: bytes) -> Refresh | None:
+        """As it was before; from now on it is used."""
+        ...
+
+    def consent(self, key: bytes, person: PersonId, client: str, until: int) -> None: ...
+    def forget_consents(self, person: PersonId, client: str) -> None: ...
+    def first_use(self, key: bytes, until: int) -> bool:
+        """False if this was used before (assertions, proofs).  Kept until ``until``."""
+        ...
+
+    def sweep(self, now: int) -> None:
+        """Forget what has ended."""
+        ...
+
+
+class AuthorizationStore(Protocol):
+    """Raises StateUnavailable if the database cannot be reached or stays busy."""
+
+    def change(self) -> AbstractContextManager[AuthorizationChange]: ...
+    def read(self) -> AbstractContextManager[AuthorizationRead]: ...

@@ -1,0 +1,1 @@
+"""What a token must hold, and whom it stands for: pure functions."""

@@ -1,0 +1,1 @@
+"""The gateway as an OAuth client of upstream servers: its pure rules (ID-9)."""

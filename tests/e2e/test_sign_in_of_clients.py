@@ -1,0 +1,282 @@
+"""The reference client signs in by itself: discovery, registration, consent, token, call (ID-7)."""
+
+import json
+import os
+import re
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from certificates import Authority
+from gateways import (
+    Gateway,
+    Wire,
+    decisions,
+    entries,
+    environ,
+    permit_all,
+    running,
+    start_matrix_server,
+    url_of,
+)
+from homes import ADA, BOB, Home
+from mcp import Client
+from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
+from mcp.client.streamable_http import streamable_http_client
+from portal import authorize_path
+from requirements import requirement
+from signing_in import CALLBACK, Kept, Person, issuer_of, stock_client
+
+from exeat.evidence.model import EventLeaf
+from exeat.identity.authorization.model.doing import Doing
+from exeat.identity.authorization.service.clients import Clients
+from exeat.identity.signin.service import RelyingParty, SignIn
+
+pytestmark = pytest.mark.anyio
+
+
+class World:
+    def __init__(self, home: Home, gateway: Gateway) -> None:
+        self.home, self.gateway = home, gateway
+        self.issuer = issuer_of(gateway)
+        self.sign_in = SignIn(
+            home.state.sign_in, RelyingParty("localhost", self.issuer), os.urandom
+        )
+
+    def person(self, who: str = ADA) -> Person:
+        act = self.home.act()
+        doing = Doing(act.actor, act.channel, act.at, act.reason)
+        found = Person(self.issuer)
+        found.sign_in(f"{self.issuer}/link/{self.sign_in.make_link(who, doing)}")  # type: ignore[arg-type]
+        return found
+
+    def let_register(self) -> None:
+        act = self.home.act()
+        clients = Clients(self.home.state.authorization, os.urandom)
+        clients.open_window(5, Doing(act.actor, act.channel, act.at, act.reason))
+
+
+class Publisher:
+    """A product's web site: its client's document over https, with a certificate of our own authority."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = Authority(folder)
+        certificate, key = authority.issue("localhost")
+        self.ca, self.asked = authority.path, 0
+        publisher = self
+
+        class Pages(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                publisher.asked += 1
+                body = json.dumps(publisher.document).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.host = f"localhost:{self.server.server_port}"
+        self.client_id = f"https://{self.host}/client.json"
+        self.document = {
+            "client_id": self.client_id,
+            "client_name": "A product",
+            "redirect_uris": [CALLBACK],
+            "grant_types": ["authorization_code", "refresh_token"],
+        }
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def publisher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Publisher]:
+    made = Publisher(tmp_path_factory.mktemp("publisher"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, publisher: Publisher) -> Iterator[World]:
+    with running(start_matrix_server()) as upstream:
+        home = Home(tmp_path_factory.mktemp("signing-in") / "home")
+        for name in ("m", "n"):
+            home.pin_all(home.server(name, url=url_of(upstream)))
+        for agent in ("bot", "second"):
+            home.agent(agent, ["m", "n"])
+        permit_all(home, "bot", "second")
+        allowed = {"internal_hosts": f'["{publisher.host}"]', "internal_ca": str(publisher.ca)}
+        with running(Gateway(home.path, **allowed)) as gateway:
+            yield World(home, gateway)
+        home.state.close()
+
+
+def until(holds: Callable[[], object]) -> None:
+    """A change by another process is seen at the gateway's next look."""
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+
+
+async def call(url: str, provider: httpx2.Auth, tool: str = "add", **arguments: int) -> Any:
+    async with (
+        httpx2.AsyncClient(auth=provider, timeout=30) as http,
+        Client(streamable_http_client(url, http_client=http)) as client,
+    ):
+        return await client.call_tool(tool, arguments or {"a": 1, "b": 2})
+
+
+def said(result: Any) -> str:
+    return "".join(block.text for block in result.content)
+
+
+def last_call(world: World) -> tuple[str, str, str]:
+    """Agent, user and what came of it."""
+    found = [d for d in decisions(world.home.path) if d[0].action.method == "tools/call"]
+    leaf, _, status = found[-1]
+    return leaf.agent.id, leaf.user, status
+
+
+def raw(world: World, server: str, token: str) -> Wire:
+    """One call with a token, as no client of the SDK would make it."""
+    wire = Wire(world.gateway.port, token, f"/mcp/{server}")
+    wire.call("add", a=1, b=2)
+    wire.http.close()
+    return wire
+
+
+@requirement("ID-7")
+@requirement("ID-8")
+async def test_the_whole_dance(world: World) -> None:
+    """Discovery, registration, consent with a choice of agent, code, token, call: by itself."""
+    world.let_register()
+    person, kept = world.person(), Kept()
+    url = world.gateway.endpoint("m")
+    assert said(await call(url, stock_client(url, person, kept, agent="bot"))) == "3"
+    assert last_call(world) == ("bot", "ada", "ok")
+    assert kept.tokens is not None and kept.client is not None
+    again = stock_client(url, person, kept, decision="deny")  # its token holds: nobody is asked
+    assert said(await call(url, again)) == "3"
+    person.close()
+    everything = world.gateway.output + "".join(
+        path.read_bytes().decode("latin-1") for path in world.home.path.rglob("*") if path.is_file()
+    )
+    for secret in (kept.tokens.access_token, kept.tokens.refresh_token):
+        assert secret is not None and secret not in everything
+
+
+@requirement("GW-10")
+@requirement("ID-7")
+async def test_a_client_that_is_known_by_its_address(world: World, publisher: Publisher) -> None:
+    """CIMD: no registration; the document is fetched through the guard, whose list holds that host."""
+    person, kept = world.person(), Kept()
+    url = world.gateway.endpoint("m")
+    provider = stock_client(url, person, kept, publisher.client_id, agent="second")
+    assert said(await call(url, provider)) == "3"
+    assert last_call(world) == ("second", "ada", "ok")
+    assert kept.client is not None and kept.client.client_id == publisher.client_id
+    assert publisher.asked == 1
+    for address in ("https://127.0.0.1:1/x", "https://169.254.169.254/x", "https://10.0.0.1/x"):
+        page = person.http.get(authorize_path(address))
+        assert page.status_code == 401 and "could not be fetched" in page.text
+    person.close()
+
+
+@requirement("ID-1")
+@requirement("ID-7")
+async def test_a_token_is_for_one_endpoint_and_ends_when_it_is_given_back(world: World) -> None:
+    world.let_register()
+    person, kept = world.person(), Kept()
+    url = world.gateway.endpoint("m")
+    await call(url, stock_client(url, person, kept, agent="bot"))
+    assert kept.tokens is not None and kept.client is not None
+    token = kept.tokens.access_token
+    assert raw(world, "m", token).status == 200
+    other = raw(world, "n", token)
+    assert other.status == 401 and 'error="invalid_token"' in other.fields["www-authenticate"]
+    form = {"token": kept.tokens.refresh_token, "client_id": kept.client.client_id}
+    assert person.http.post("/oauth/revoke", data=form).status_code == 200
+    assert raw(world, "m", token).status == 401  # the very next call
+    # the client notices, and asks the person anew
+    assert said(await call(url, stock_client(url, person, kept))) == "3"
+    person.close()
+
+
+@requirement("ID-5")
+async def test_a_client_that_is_no_agent_yet_is_denied(world: World) -> None:
+    world.let_register()
+    person, kept = world.person(BOB), Kept()
+    url = world.gateway.endpoint("m")
+    with pytest.raises(ExceptionGroup) as caught:
+        await call(url, stock_client(url, person, kept))
+    assert "no agent is registered for this client" in repr(_leaves(caught.value))
+    person.close()
+
+
+@requirement("ID-7")
+async def test_a_person_who_says_no(world: World) -> None:
+    world.let_register()
+    person, kept = world.person(), Kept()
+    url = world.gateway.endpoint("m")
+    with pytest.raises(ExceptionGroup) as caught:
+        await call(url, stock_client(url, person, kept, decision="deny"))
+    assert "authorization code" in repr(_leaves(caught.value)) and kept.tokens is None
+    person.close()
+
+
+@requirement("ID-6")
+@requirement("ID-7")
+async def test_an_agent_signs_in_by_itself(world: World) -> None:
+    """The SDK's client credentials provider, with the id and secret of `exeat client add`."""
+    argv = [sys.executable, "-m", "exeat.cli.main", "client", "add", "worker", "--agent", "second"]
+    done = subprocess.run(
+        [*argv, "--home", str(world.home.path), "--as", "ada"],
+        capture_output=True, text=True, check=True,
+        env=environ(EXEAT_CONTROL_PORT=world.issuer.rpartition(":")[2]),
+    )  # fmt: skip
+    client_id, secret = re.findall(r"(?:client id|secret): (\S+)", done.stdout)
+    url = world.gateway.endpoint("m")
+    form = {"grant_type": "client_credentials", "resource": url, "scope": "mcp:read"}
+    given = httpx2.post(f"{world.issuer}/oauth/token", data=form, auth=(client_id, secret)).json()[
+        "access_token"
+    ]
+    until(lambda: "insufficient_scope" in raw(world, "m", given).fields.get("www-authenticate", ""))
+    provider = ClientCredentialsOAuthProvider(url, Kept(), client_id, secret, issuer=world.issuer)
+    assert said(await call(url, provider)) == "3"
+    assert last_call(world) == ("second", "", "ok")
+    wrong = ClientCredentialsOAuthProvider(
+        url, Kept(), client_id, secret[:-1] + "x", issuer=world.issuer
+    )
+    with pytest.raises(ExceptionGroup) as caught:
+        await call(url, wrong)
+    assert "invalid_client" in repr(_leaves(caught.value))
+
+
+@requirement("REG-3")
+def test_what_happened_is_on_record(world: World) -> None:
+    kinds = {e.leaf.event for e in entries(world.home.path) if isinstance(e.leaf, EventLeaf)}
+    assert {
+        "registration.opened", "client.registered", "link.made", "link.used", "client.bound",
+        "authorization.granted", "authorization.revoked", "tokens.ended",
+    } <= kinds  # fmt: skip
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in _leaves(each)]
+    return [error, *([error.__context__] if error.__context__ else [])]
