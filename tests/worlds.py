@@ -32,12 +32,14 @@ from exeat.core.facts import (
 )
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
 from exeat.core.request import AccessRequest
+from exeat.core.upstream_auth import NO_AUTH, UpstreamAuth
 from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt
 from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
+from exeat.gateway.guarded import NoCredentials
 from exeat.gateway.inbound import encode_header
 from exeat.gateway.pipeline import Pipeline
-from exeat.gateway.ports import Durable
+from exeat.gateway.ports import CredentialSource, Durable
 from exeat.gateway.settings import GatewaySettings
 from exeat.gateway.upstreams import Surroundings, Upstreams
 from exeat.identity.tokens import Tokens
@@ -400,6 +402,8 @@ class World:
     extra_methods: frozenset[str] = frozenset()
     now: int = NOW
     tokens: Tokens | None = None
+    auth: UpstreamAuth = NO_AUTH
+    credentials: CredentialSource = field(default_factory=NoCredentials)
     clients: dict[tuple[str, str, str], AgentId] = field(default_factory=dict)
     subjects: dict[tuple[str, str], PersonId] = field(default_factory=dict)
     endings: dict[str, int] = field(default_factory=dict)
@@ -410,7 +414,7 @@ class World:
         loop = asyncio.get_running_loop()
         self.upstream = Upstream(self.tools, legacy=self.legacy)
         url = f"http://127.0.0.1:{await self.upstream.start()}/mcp"
-        self.spec = ServerSpec(UP, Transport.HTTP, url=url, permit=self.permit)
+        self.spec = ServerSpec(UP, Transport.HTTP, url=url, permit=self.permit, auth=self.auth)
         self.ledger = MemoryLedger()
         self.state = State(None)
         self.state.view = self.view()
@@ -423,6 +427,7 @@ class World:
             notice=lambda kind, server, details: self.notices.append(kind),
             observe=lambda server, definitions, found: None,
             client_message=lambda server, principal, message: None,
+            credentials=self.credentials,
         )
         self.upstreams = Upstreams(around)
         self.upstreams.follow({UP: self.spec})

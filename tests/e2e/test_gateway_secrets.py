@@ -209,8 +209,9 @@ def test_a_secret_that_is_missing_or_does_not_open_fails_the_call_and_says_which
         for wire in wires:
             assert "server" in given(wire) and "needs secret token, which is not set" in given(wire)
         world.secret(FIRST)
+        # a server that was asked just before is closed when the gateway hears of the new value
         until(lambda: given(wires[1]) == digest(FIRST))
-        assert given(wires[0]) == digest(f"Bearer {FIRST}")
+        until(lambda: given(wires[0]) == digest(f"Bearer {FIRST}"))
         assert gateway.stop() == 0
     path = world.home.path / "keys" / "vault.key"
     stored = path.read_text()

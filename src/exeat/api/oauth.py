@@ -21,7 +21,7 @@ from exeat.identity.authorization.service.exchange import Exchange
 from exeat.identity.authorization.service.grants import Grants
 from exeat.identity.authorization.service.proofs import Proofs
 from exeat.identity.authorization.service.tokens import Issued
-from exeat.web.attempts import Attempts
+from exeat.web.attempts import Attempts, address
 from exeat.web.bindings import Settled
 from exeat.web.visits import read_form, read_json
 
@@ -75,15 +75,17 @@ class Endpoints:
 
     async def register(self, request: Request) -> Response:
         """RFC 7591 3."""
-        if not self.attempts.take("registration"):
+        if not self.attempts.take(f"registration {address(request)}"):
             raise _too_many()
         said = await read_json(request)
         client = await asyncio.to_thread(self.clients.register, said, self.clock())
         return JSONResponse(dict(registered(client, self.clock() // SECOND_NS)), 201)
 
     async def _client(self, request: Request, form: Mapping[str, str]) -> Client:
-        """Guessing one client's secret is slowed down; others go on meanwhile."""
-        name = form.get("client_id", request.headers.get("authorization", ""))[:300]
+        """Guessing one client's secret is slowed down; others go on meanwhile, and so does that client
+        from elsewhere."""
+        shown = form.get("client_id", request.headers.get("authorization", ""))[:300]
+        name = f"{address(request)} {shown}"
         if self.attempts.full(name):
             raise _too_many()
         authorization = request.headers.getlist("authorization")

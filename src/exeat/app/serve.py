@@ -409,5 +409,6 @@ def serve(
     tls = certificate(home, settings)
     if listener is None:  # of several, the supervisor says so once
         warn_of_plain_http(settings.host, tls)
+        warn_of_plain_http(settings.control_host, tls)
     with HomeLock(home, settings.instance):
         uvloop.run(_run(home, fitted(settings), tls, ready, listener, serves_control))

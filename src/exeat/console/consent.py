@@ -27,6 +27,7 @@ from exeat.identity.authorization.rules.parameters import need, only_once
 from exeat.identity.authorization.rules.redirects import read_redirect
 from exeat.identity.authorization.rules.scopes import WORDS
 from exeat.identity.authorization.service.authentication import kind_words
+from exeat.web.attempts import address
 from exeat.web.visits import Visit
 
 ADOPT: Final = "later"
@@ -64,7 +65,7 @@ class ConsentPage:
         """Steps 1 and 2.  Raises Refused, Told."""
         given = only_once(_pairs(request))
         client_id = need(given, "client_id")
-        if not self._at.attempts.take(f"authorize {client_id[:200]}"):
+        if not self._at.attempts.take(f"authorize {address(request)} {client_id[:200]}"):
             raise Refused("temporarily_unavailable", "Too many requests.", status=429)
         client = await self._at.authentication.find(client_id)
         redirect_uri = redirect_of(client, given)
