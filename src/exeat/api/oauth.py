@@ -10,11 +10,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from exeat.core.errors import ExeatError
-from exeat.identity.authorization.model.client import CODE, CREDENTIALS, EXCHANGE, REFRESH, Client
+from exeat.identity.authorization.model.client import (
+    CODE,
+    CREDENTIALS,
+    EXCHANGE,
+    JWT_BEARER,
+    REFRESH,
+    Client,
+)
 from exeat.identity.authorization.model.doing import SECOND_NS
 from exeat.identity.authorization.model.refusal import Refused
 from exeat.identity.authorization.rules.documents import registered
 from exeat.identity.authorization.rules.parameters import need
+from exeat.identity.authorization.service.assertions import Assertions
 from exeat.identity.authorization.service.authentication import Authentication
 from exeat.identity.authorization.service.clients import Clients
 from exeat.identity.authorization.service.exchange import Exchange
@@ -41,6 +49,7 @@ class Endpoints:
     attempts: Attempts
     clock: Callable[[], int]
     settled: Settled
+    assertions: Assertions | None = None
 
     async def token(self, request: Request) -> Response:
         """RFC 6749 3.2."""
@@ -52,7 +61,7 @@ class Endpoints:
             CREDENTIALS: self.grants.by_credentials,
             EXCHANGE: self.exchange.exchange,
         }
-        if kind not in verbs:
+        if kind not in verbs and (kind != JWT_BEARER or self.assertions is None):
             raise Refused("unsupported_grant_type", "There is no such grant type here.")
         client = await self._client(request, form)
         if kind not in client.grants:
@@ -61,7 +70,12 @@ class Endpoints:
         url = f"{self.issuer}/oauth/token"
         proofs = request.headers.getlist("dpop")
         jkt = await asyncio.to_thread(self.proofs.thumbprint, proofs, "POST", url, now)
-        issued = await asyncio.to_thread(verbs[kind], client, form, now, jkt)
+        if kind == JWT_BEARER and self.assertions is not None:
+            vouched = await self.assertions.read(client, form, now)
+            redeem = self.assertions.redeem
+            issued = await asyncio.to_thread(redeem, client, form, vouched, now, jkt)
+        else:
+            issued = await asyncio.to_thread(verbs[kind], client, form, now, jkt)
         return JSONResponse(issued.as_json(), headers={"Pragma": "no-cache"})
 
     async def revoke(self, request: Request) -> Response:

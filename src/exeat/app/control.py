@@ -18,7 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from exeat.app.control_app import control_app
+from exeat.app.control_app import Beside, control_app
 from exeat.app.fetching import make_fetcher
 from exeat.app.issuers import oauth_key
 from exeat.app.settings import Settings
@@ -28,6 +28,7 @@ from exeat.core.errors import Conflict, ExeatError
 from exeat.core.ids import PersonId
 from exeat.identity.authorization.model.doing import ITSELF, Doing
 from exeat.identity.authorization.rules.resources import Resources
+from exeat.identity.authorization.service.assertions import Check
 from exeat.identity.authorization.service.tokens import Mint
 from exeat.identity.signin.service import RelyingParty, SignIn
 from exeat.storage.state import State
@@ -158,6 +159,8 @@ class Control:
         self._server: uvicorn.Server | None = None
         self.consents: Consents | None = None
         """Set before the start: pages on which people give access to upstreams (ID-9)."""
+        self.check: Check | None = None
+        """Set before the start: how assertions of trusted issuers are checked (ID-JAG)."""
 
     def _app(self, gateway_port: int, settled: Settled) -> ASGIApp:
         settings = self._settings
@@ -177,7 +180,7 @@ class Control:
             resources,
             fetching,
             settled,
-            consents=self.consents,
+            beside=Beside(self.consents, self.check),
         )
 
     async def start(self, gateway_port: int, tls: Certificate | None, settled: Settled) -> None:

@@ -157,6 +157,7 @@ class Gateway:
         self.control = control
         if control is not None:
             control.consents = Consent(self.credentials, self._spec, time.time_ns)
+            control.check = tokens.assertion
         self._shared = listener
         self._accepting: Accepting | None = None
         self._relister: asyncio.Task[None] | None = None

@@ -11,6 +11,7 @@ from exeat.identity.authorization.model.client import (
     CODE,
     CREDENTIALS,
     EXCHANGE,
+    JWT_BEARER,
     REDIRECTS_MAX,
     REFRESH,
     SECRET_LIFE_MAX_DAYS,
@@ -172,9 +173,16 @@ def _made(new: New, secret: str, now: int) -> Client:
         new.name,
         method,
         tuple(new.redirects),
-        frozenset({CREDENTIALS, EXCHANGE} if new.agent is not None else {CODE, REFRESH}),
+        _grants(new, method),
         now + new.days * DAY_NS,
         agent=new.agent,
         secret_digest=secret_digest(secret) if secret else None,
         jwks=jwks,
     )
+
+
+def _grants(new: New, method: ClientAuth) -> frozenset[str]:
+    """Only who proves who it is may bring an identity provider's assertion (ID-JAG)."""
+    if new.agent is not None:
+        return frozenset({CREDENTIALS, EXCHANGE})
+    return frozenset({CODE, REFRESH} if method is ClientAuth.NONE else {CODE, REFRESH, JWT_BEARER})
