@@ -133,8 +133,12 @@ def test_of_several_workers_one_signs_people_in_for_all(home: Home) -> None:
         permit_all(home, "bot")
         clients = Clients(home.state.authorization, os.urandom)
         client, _ = clients.add(New("web", 30, (CALLBACK,)), doing(home))
+        (home.path / "operator").write_text("ada\n")
         with running(Gateway(home.path, workers="2")) as gateway:
             issuer = issuer_of(gateway)
+            while "open this within 15 minutes, once: " not in gateway.output:
+                assert gateway.process.poll() is None
+            assert gateway.output.count("/link/") == 1
             person = Person(issuer)
             person.sign_in(link(home, issuer))
             where = authorize_path(

@@ -25,7 +25,7 @@ from exeat.identity.authorization.model.client import (
 from exeat.identity.authorization.model.doing import ITSELF, SECOND_NS, Doing
 from exeat.identity.authorization.model.refusal import Refused
 from exeat.identity.authorization.rules.documents import client_of_registration, public_keys
-from exeat.identity.authorization.rules.redirects import why_not_redirect
+from exeat.identity.authorization.rules.redirects import read_private, why_not_redirect
 from exeat.identity.authorization.service.tokens import Draw
 from exeat.identity.authorization.store import AuthorizationChange, AuthorizationStore
 
@@ -156,7 +156,7 @@ def _made(new: New, secret: str, now: int) -> Client:
     if len(new.redirects) > REDIRECTS_MAX:
         raise Invalid(f"A client has at most {REDIRECTS_MAX} redirect URIs.")
     for uri in new.redirects:
-        if why := why_not_redirect(uri):
+        if (why := why_not_redirect(uri)) and read_private(uri) is None:
             raise Invalid(f"{uri!r} cannot be a redirect URI: {why}.")
     if new.agent is not None and not secret and not new.jwks:
         raise Invalid("An agent's client needs a secret or keys.")
