@@ -62,8 +62,14 @@ def auth_of(scenario: str, url: str, home: Path) -> tuple[UpstreamAuth, dict[str
     elif "client_secret" in context:
         variables["UPSTREAM_SECRET"] = context["client_secret"]
         known["secret_from"] = "UPSTREAM_SECRET"
-    own = scenario.startswith("auth/client-credentials")
-    mode = AuthMode.CLIENT_CREDENTIALS if own else AuthMode.AUTHORIZATION_CODE
+    mode = AuthMode.AUTHORIZATION_CODE
+    if scenario.startswith("auth/client-credentials"):
+        mode = AuthMode.CLIENT_CREDENTIALS
+    elif "idp_id_token" in context:
+        mode = AuthMode.ID_JAG
+        variables["UPSTREAM_SUBJECT"] = context["idp_id_token"]
+        known |= {"subject_from": "UPSTREAM_SUBJECT", "idp": context["idp_issuer"],
+                  "idp_client_id": context["idp_client_id"]}  # fmt: skip
     return UpstreamAuth(mode, **known), variables
 
 
