@@ -258,7 +258,13 @@ def main() -> int:
         before.daemon_threads = True
         threading.Thread(target=before.serve_forever, daemon=True).start()
         client = [sys.executable, "-W", "ignore", os.environ["REFERENCE_CLIENT"]]
-        done = subprocess.run([*client, f"http://127.0.0.1:{before.server_port}/mcp"], check=False)
+        environ = dict(os.environ)
+        if scenario.startswith("auth/"):  # to it, ours is a server that wants nothing
+            environ["MCP_CONFORMANCE_SCENARIO"] = "auth/through-a-gateway"
+            environ.pop("MCP_CONFORMANCE_CONTEXT", None)
+        done = subprocess.run(
+            [*client, f"http://127.0.0.1:{before.server_port}/mcp"], env=environ, check=False
+        )
         before.shutdown()
         before.server_close()
         return done.returncode
