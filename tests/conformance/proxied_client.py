@@ -62,8 +62,14 @@ def auth_of(scenario: str, url: str, home: Path) -> tuple[UpstreamAuth, dict[str
     elif "client_secret" in context:
         variables["UPSTREAM_SECRET"] = context["client_secret"]
         known["secret_from"] = "UPSTREAM_SECRET"
-    own = scenario.startswith("auth/client-credentials")
-    mode = AuthMode.CLIENT_CREDENTIALS if own else AuthMode.AUTHORIZATION_CODE
+    mode = AuthMode.AUTHORIZATION_CODE
+    if scenario.startswith("auth/client-credentials"):
+        mode = AuthMode.CLIENT_CREDENTIALS
+    elif "idp_id_token" in context:
+        mode = AuthMode.ID_JAG
+        variables["UPSTREAM_SUBJECT"] = context["idp_id_token"]
+        known |= {"subject_from": "UPSTREAM_SUBJECT", "idp": context["idp_issuer"],
+                  "idp_client_id": context["idp_client_id"]}  # fmt: skip
     return UpstreamAuth(mode, **known), variables
 
 
@@ -252,7 +258,13 @@ def main() -> int:
         before.daemon_threads = True
         threading.Thread(target=before.serve_forever, daemon=True).start()
         client = [sys.executable, "-W", "ignore", os.environ["REFERENCE_CLIENT"]]
-        done = subprocess.run([*client, f"http://127.0.0.1:{before.server_port}/mcp"], check=False)
+        environ = dict(os.environ)
+        if scenario.startswith("auth/"):  # to it, ours is a server that wants nothing
+            environ["MCP_CONFORMANCE_SCENARIO"] = "auth/through-a-gateway"
+            environ.pop("MCP_CONFORMANCE_CONTEXT", None)
+        done = subprocess.run(
+            [*client, f"http://127.0.0.1:{before.server_port}/mcp"], env=environ, check=False
+        )
         before.shutdown()
         before.server_close()
         return done.returncode

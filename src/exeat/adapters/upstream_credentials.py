@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from exeat.adapters.consent_links import ConsentLinks, Wish
+from exeat.adapters.exchange import granted
 from exeat.adapters.oauth_client import OAuthClient, Token, TokenRefused
 from exeat.core.errors import ExeatError
 from exeat.core.facts import ServerSpec
@@ -334,12 +335,9 @@ class UpstreamCredentials:
         if client is None or not spec.auth.client_id:
             raise CredentialFailed(
                 f"server {spec.id} has no client_id for {place.server.issuer}",
-                remedy=f"exeat server add {spec.id} … --auth client-credentials --client-id ID",
+                remedy=f"exeat server change {spec.id} --auth-with client_id=ID",
             )
-        form = {"grant_type": "client_credentials", "resource": place.resource.uri}
-        if asked:
-            form["scope"] = " ".join(asked)
-        token = await oauth.token(place.server, client, form)
+        token = await granted(oauth, spec.auth, client, place.server, place.resource, asked)
         return await self._keep(key, NOTHING_HELD, place, asked, replace(token, refresh=""))
 
     # ---- shared with the consent page (adapters.consent)

@@ -37,7 +37,8 @@ HeaderSecretOption = Annotated[
 AuthOption = Annotated[
     str | None,
     typer.Option(
-        help="How the gateway signs in to an HTTP server: none, client-credentials, authorization-code."
+        help="How the gateway signs in to an HTTP server: none, client-credentials, authorization-code, "
+        "token-exchange, id-jag."
     ),
 ]
 AuthWithOption = Annotated[

@@ -442,6 +442,36 @@ async def test_the_gateways_own_access(world: World, tmp_path: Any) -> None:
 
 
 @requirement("ID-9")
+async def test_exchange_and_assertion(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 8693; and ID-JAG by way of the identity provider, whose word alone reaches the server."""
+    monkeypatch.setenv("SUBJECT", "held-by-us")
+    known = {"issuer": world.site.issuer, "client_id": "me", "subject_from": "SUBJECT"}
+    world.auth = UpstreamAuth(AuthMode.TOKEN_EXCHANGE, **known)
+    account = world.account()
+    await account.obtain(Refused(await account.obtain(None), 401, 'Bearer scope="a"'))
+    form = world.site.tokens[-1]
+    assert form["grant_type"] == "urn:ietf:params:oauth:grant-type:token-exchange"
+    assert (form["subject_token"], form["scope"]) == ("held-by-us", "a")
+    assert form["resource"] == world.site.resource
+    async with local_site() as idp_site:
+        idp = LocalAs(idp_site, answer={"access_token": "word", "issued_token_type": "x"})
+        world.auth = UpstreamAuth(AuthMode.ID_JAG, **known, idp=idp.issuer, idp_client_id="gw")
+        account, before = world.account(), len(world.site.tokens)
+        with pytest.raises(CredentialFailed, match="no identity assertion"):
+            await account.obtain(Refused(await account.obtain(None), 401, "Bearer"))
+        idp.answer["issued_token_type"] = "urn:ietf:params:oauth:token-type:id-jag"
+        await account.obtain(Refused(NO_CREDENTIAL, 401, "Bearer"))
+    asked = idp.tokens[-1]
+    assert (asked["audience"], asked["subject_token"]) == (world.site.issuer, "held-by-us")
+    assert asked["client_id"] == "gw"
+    (form,) = world.site.tokens[before:]
+    assert (form["grant_type"], form["assertion"]) == (
+        "urn:ietf:params:oauth:grant-type:jwt-bearer", "word",
+    )  # fmt: skip
+    assert "held-by-us" not in str(form)
+
+
+@requirement("ID-9")
 async def test_a_client_is_never_shown_to_a_server_that_does_not_know_it(world: World) -> None:
     oauth = world.credentials.client_for("")
     server = await oauth.server(world.site.issuer)

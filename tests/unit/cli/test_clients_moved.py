@@ -337,6 +337,20 @@ def test_an_undo_keeps_servers_that_something_relies_on(exeat: Run, user: Path) 
     assert "Still registered: docs: The scope of agent bot names server docs." in out
 
 
+@requirement("REG-5", "ID-10")
+def test_forgetting_leaves_no_secret_in_the_home(exeat: Run, user: Path) -> None:
+    assert exeat("adopt", *ALL, "--yes")[0] == 0
+    assert exeat("connect", "codex", "--yes")[0] == 0
+    held = [p for p in (user / ".exeat").rglob("*") if p.is_file() and b"EXAMPLE" in p.read_bytes()]
+    assert len(held) == 8 and {p.suffix for p in held} == {".original"}
+    code, out, _ = exeat("adopt", "--forget")
+    assert code == 0 and "it can no longer be undone" in out
+    kept = [p for p in (user / ".exeat").rglob("*") if p.is_file()]
+    assert not [p for p in kept if b"EXAMPLE" in p.read_bytes()]
+    assert "no `exeat adopt` to undo" in exeat("adopt", "--undo")[2]
+    assert "One change at a time" in exeat("adopt", "--undo", "a", "b")[2]
+
+
 @requirement("REG-5")
 def test_an_undo_refuses_a_file_that_changed_since(exeat: Run, user: Path) -> None:
     assert exeat("adopt", "codex/docs", "--yes")[0] == 0

@@ -4,9 +4,9 @@ from typing import Final
 
 from exeat.core.errors import Invalid
 from exeat.core.facts import ServerSpec, Transport
-from exeat.core.upstream_auth import AuthMode
+from exeat.core.upstream_auth import AuthMode, UpstreamAuth
 
-SERVED: Final = frozenset({AuthMode.NONE, AuthMode.CLIENT_CREDENTIALS, AuthMode.AUTHORIZATION_CODE})
+_EXCHANGES: Final = frozenset({AuthMode.TOKEN_EXCHANGE, AuthMode.ID_JAG})
 
 
 def check_auth(spec: ServerSpec) -> None:
@@ -15,11 +15,6 @@ def check_auth(spec: ServerSpec) -> None:
     auth = spec.auth
     if auth.mode is AuthMode.NONE:
         return
-    if auth.mode not in SERVED:
-        raise Invalid(
-            f"Server {spec.id}: auth mode {auth.mode} is not served yet.",
-            remedy=f"Use one of: {', '.join(sorted(SERVED))}.",
-        )
     if spec.transport is not Transport.HTTP:
         raise Invalid(
             f"Server {spec.id} is reached on stdio, where nobody signs in.",
@@ -35,10 +30,11 @@ def check_auth(spec: ServerSpec) -> None:
             f"Server {spec.id}: its client shows itself in more than one way.",
             remedy="Give one of secret, secret_from and key_file.",
         )
-    if auth.mode is AuthMode.CLIENT_CREDENTIALS and not auth.client_id:
+    needed = _needed(auth)
+    if needed:
         raise Invalid(
-            f"Server {spec.id}: client-credentials needs a client_id.",
-            remedy="Give --auth-with client_id=ID.",
+            f"Server {spec.id}: auth mode {auth.mode} needs {needed}.",
+            remedy=f"Give --auth-with {needed}=….",
         )
     if auth.client_id and not auth.issuer:
         raise Invalid(
@@ -50,3 +46,11 @@ def check_auth(spec: ServerSpec) -> None:
             f"Server {spec.id}: a client's secret says nothing without its client_id.",
             remedy="Give --auth-with client_id=ID.",
         )
+
+
+def _needed(auth: UpstreamAuth) -> str:
+    """The first setting that the mode cannot do without, and lacks; else empty."""
+    names = [] if auth.per_user else ["client_id"]
+    names += ["subject_from"] if auth.mode in _EXCHANGES else []
+    names += ["idp", "idp_client_id"] if auth.mode is AuthMode.ID_JAG else []
+    return next((name for name in names if not getattr(auth, name)), "")
