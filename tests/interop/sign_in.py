@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from gateways import Gateway, decisions, permit_all, running, start_matrix_server, url_of
 from homes import ADA, Home

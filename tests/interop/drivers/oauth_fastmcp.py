@@ -11,7 +11,7 @@ from fastmcp import Client
 
 
 def go_back() -> None:
-    urllib.request.urlopen(sys.stdin.readline().strip()).read()
+    urllib.request.urlopen(sys.stdin.readline().strip()).read()  # noqa: S310 - the callback of this very client
 
 
 def opened(url: str, *_: object) -> bool:
