@@ -68,6 +68,7 @@ class World:
     folder: Path
     port: int = field(default_factory=free_port)
     office_port: int = field(default_factory=free_port)
+    control_port: int = field(default_factory=free_port)
     gateway: subprocess.Popen[bytes] | None = None
 
     @property
@@ -96,7 +97,7 @@ class World:
 
     def environ(self) -> dict[str, str]:
         kept = {**os.environ, "EXEAT_HOME": str(self.home), "NO_COLOR": "1"}
-        return {**kept, "EXEAT_CONTROL_PORT": "0"}
+        return {**kept, "EXEAT_CONTROL_PORT": str(self.control_port)}
 
     def exeat(self, *words: str, expect: int = 0) -> str:
         """Run one `exeat` command; returns what it printed."""
@@ -200,11 +201,14 @@ def prepare(world: World) -> dict[str, str]:
     for server in ("time", "git", "office"):
         exeat("server", "observe", server)
         exeat("tool", "pin", server, "--all", "--reason", "reviewed for the demo")
+    exeat("tool", "profile", "time/get_current_time", "--as-proposed", "--reason", "it reads")
     keys = {}
     for agent, owner, deputy in (("assistant", "ada", "bob"), ("intern-bot", "cleo", "dan")):
         servers = [word for server in ("time", "git", "office") for word in ("--server", server)]
         people = ["--owner", owner, "--deputy", deputy]
         until = [
+            "--effect",
+            "read",
             "--effect",
             "execute",
             "--ends",

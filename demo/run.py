@@ -7,6 +7,7 @@ permits, and the record verifies offline while a tampered copy is refused.
 
 import asyncio
 import contextlib
+import json
 import logging
 import shutil
 import signal
@@ -26,6 +27,7 @@ from mcp.shared.exceptions import MCPError
 from office_day import Failed, Recorded, World, found, office_server, prepare
 from rich.console import Console
 from rich.table import Table
+from sign_in import Person, Told, at_endpoint, stock_client
 
 NOTICE_S: Final = 30.0
 CALL_S: Final = 20.0
@@ -196,6 +198,74 @@ async def around(story: Story) -> None:
     )  # fmt: skip
 
 
+async def sign_in(story: Story) -> None:
+    """A stock client finds the way by itself; whoever it is, it may do nothing until somebody answers
+    for it.  Its token is for one endpoint, and ends when it is revoked."""
+    world, told = story.world, Told()
+    world.exeat("client", "open", "--minutes", "5", "--reason", "demo")
+    url, utc = f"{world.url}/time", {"timezone": "UTC"}
+    with Person(world.exeat("person", "link", "ada")) as ada:
+        auth = stock_client(url, ada, told)
+        refused = await entered(url, auth)
+        story.expect("no agent is registered" in refused, f"a stranger was told: {refused!r}")
+        await until(adopted_by(world), "the unregistered agent did not appear")
+        story.line(
+            "sign in with a stock client", "[red]denied[/]",
+            "signed in as ada, but no agent is\nregistered for this client", "yes",
+        )  # fmt: skip
+        for act in ("accept", "activate"):
+            world.exeat("agent", act, "desk-client", "--reason", "demo")
+        await asyncio.sleep(0.6)  # the state's poll interval, twice
+        async with connected(url, auth) as client:
+            await story.permitted(
+                client, "get_current_time", utc, "the same, once ada adopted it:\nask for the time"
+            )
+        token = told.access_token
+        for server, tried in (
+            ("office", "use its token elsewhere"),
+            ("time", "go on once revoked"),
+        ):
+            if server == "time":
+                world.exeat("client", "revoke", told.client_id, "--reason", "demo")
+                await asyncio.sleep(0.6)
+            status, said = await at_endpoint(f"{world.url}/{server}", token)
+            story.expect(status == 401 and said != "", f"{tried}: {status} {said}")
+            story.line(tried, "[red]refused[/] (401)", said.lower(), "counted")
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str, auth: httpx2.Auth) -> AsyncIterator[Client]:
+    async with (
+        httpx2.AsyncClient(auth=auth, timeout=CALL_S * 2) as http,
+        Client(streamable_http_client(url, http_client=http), mode="auto") as client,
+    ):
+        yield client
+
+
+async def entered(url: str, auth: httpx2.Auth) -> str:
+    """What the client is told when it is not let in; empty if it is."""
+    try:
+        async with connected(url, auth):
+            return ""
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        return str(first)
+    except MCPError as error:
+        return str(error)
+
+
+def adopted_by(world: World) -> Callable[[], Awaitable[bool]]:
+    async def adopted() -> bool:
+        for each in json.loads(world.exeat("agent", "unregistered", "--json")):
+            world.exeat("agent", "adopt", each["id"], "--name", "desk-client", "--deputy", "bob")
+            return True
+        return False
+
+    return adopted
+
+
 async def changed_definition(story: Story) -> None:
     """The server now shows another definition of send_mail; nobody has seen it yet."""
     (story.world.office / "changed").touch()
@@ -327,7 +397,7 @@ def tamper(path: Path) -> None:
 
 
 async def play(story: Story) -> None:
-    for scene in (everyday, around, changed_definition, owner_leaves, killed):
+    for scene in (everyday, around, sign_in, changed_definition, owner_leaves, killed):
         await scene(story)
 
 

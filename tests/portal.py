@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 from registry_world import ADA, NOW, World
 
-from exeat.app.control_app import control_app
+from exeat.app.control_app import Beside, control_app
 from exeat.core.ids import PersonId
 from exeat.identity.authorization.model.client import Client
 from exeat.identity.authorization.model.doing import Doing
@@ -65,7 +65,7 @@ class Web:
 class Portal:
     """People of ``World`` (ada: admin), one clock, one key."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, beside: Beside | None = None) -> None:
         self.state, self.now = state, NOW
         self.world = World(state)
         self.web = Web()
@@ -73,7 +73,7 @@ class Portal:
         self.mint = Mint(ISSUER, KEY, random)
         resources = Resources.at("http", "127.0.0.1", 8717, (), "")
         self.app = control_app(
-            state, self.site, self.mint, resources, self.web, _settled, lambda: self.now
+            state, self.site, self.mint, resources, self.web, _settled, lambda: self.now, beside
         )
         self.clients = Clients(state.authorization, random)
         self.sign_in = SignIn(state.sign_in, RelyingParty("localhost", ISSUER), random)

@@ -28,9 +28,11 @@ def issuer_of(gateway: Gateway) -> str:
 class Person:
     """Somebody with a browser that runs no scripts: signs in with a one-time link, and consents."""
 
-    def __init__(self, issuer: str) -> None:
+    def __init__(self, issuer: str, verify: Any = True) -> None:
         self.issuer = issuer
-        self.http = httpx2.Client(base_url=issuer, headers={"Origin": issuer}, timeout=20)
+        self.http = httpx2.Client(
+            base_url=issuer, headers={"Origin": issuer}, timeout=20, verify=verify
+        )
 
     def close(self) -> None:
         self.http.close()

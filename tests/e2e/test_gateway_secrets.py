@@ -147,9 +147,15 @@ def test_a_stdio_server_reaches_neither_key_nor_the_gateways_environment(tmp_pat
         )
         made.secret(FIRST)
         made.servers()
+        nosy = ServerSpec(
+            ServerId("nosy"), Transport.STDIO, command=(sys.executable, SCRIPT),
+            env_from=("MY_VAULT_KEY",),
+        )  # fmt: skip
+        made.home.registry.add_server(nosy, made.home.act().actor, 0, [], made.home.act())
+        made.home.pin_all(nosy.id, TOOLS)
         (made.home.path / "keys").mkdir(exist_ok=True)
         (made.home.path / "keys" / "vault.key").write_text("bait")
-        wire_key = made.home.agent("bot", ["web", "box"])
+        wire_key = made.home.agent("bot", ["web", "box", "nosy"])
         env = environ(EXEAT_VAULT_KEY_ENV="MY_VAULT_KEY", MY_VAULT_KEY=key)
         with running(_gateway(made.home.path, env)) as gateway:
             wire = Wire(gateway.port, wire_key, "/mcp/box")
@@ -160,6 +166,8 @@ def test_a_stdio_server_reaches_neither_key_nor_the_gateways_environment(tmp_pat
             assert any(FIRST in each for each in children) and not any(key in c for c in children)
             listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
             assert FIRST not in listed and key not in listed
+            refused = given(Wire(gateway.port, wire_key, "/mcp/nosy"))
+            assert "needs the environment variable MY_VAULT_KEY, which is not set" in refused
         assert key not in gateway.output and FIRST not in gateway.output
     finally:
         made.close()
@@ -201,8 +209,9 @@ def test_a_secret_that_is_missing_or_does_not_open_fails_the_call_and_says_which
         for wire in wires:
             assert "server" in given(wire) and "needs secret token, which is not set" in given(wire)
         world.secret(FIRST)
+        # a server that was asked just before is closed when the gateway hears of the new value
         until(lambda: given(wires[1]) == digest(FIRST))
-        assert given(wires[0]) == digest(f"Bearer {FIRST}")
+        until(lambda: given(wires[0]) == digest(f"Bearer {FIRST}"))
         assert gateway.stop() == 0
     path = world.home.path / "keys" / "vault.key"
     stored = path.read_text()

@@ -1,22 +1,27 @@
 """A certified OpenID provider, trusted by configuration alone (ID-3, ID-4, ID-5)."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import pytest
 from gateways import Gateway, Server, Wire, decisions, denied, running, start_matrix_server, url_of
 from homes import BOB, Home
 from issuing import ec_key, proof
 from requirements import requirement
+from signing_in import issuer_of
 
 sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "provider"))
 
 from provider import NotInstalled, Provider, installed, signing_key
 
 from exeat.core.ids import AgentId
+from exeat.identity.authorization.model.doing import Doing
+from exeat.identity.authorization.service.clients import Clients, New
 
 TOOL = "add"
 CONFIGURED = """
@@ -135,6 +140,30 @@ def test_an_exchanged_token_names_every_link(place: Place) -> None:
     leaf, _, _ = decisions(place.home.path)[-1]
     assert leaf.agent.id == "invoice-bot"
     assert "actor worker-bot" in leaf.chain
+
+
+@requirement("ID-5", "ID-7")
+def test_the_provider_vouches_for_a_user(place: Place) -> None:
+    """ID-JAG: no browser, no consent page; the enterprise decided."""
+    home, issuer = place.home, issuer_of(place.gateway)
+    act = home.act()
+    doing = Doing(act.actor, act.channel, act.at, act.reason)
+    new = New("desk", 30, ("https://desk.example/callback",), secret=True)
+    client, secret = Clients(home.state.authorization, os.urandom).add(new, doing)
+    home.agent("desk-bob", ["up"])
+    home.registry.bind(issuer, client.id, BOB, AgentId("desk-bob"), home.act())
+    mine = place.provider.sign_in("u-bob", place.resource)["access_token"]
+    assertion = place.provider.vouch("worker", mine, place.resource, issuer, client.id)
+    form = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion,
+        "client_id": client.id, "client_secret": secret,
+    }  # fmt: skip
+    token = httpx2.post(f"{issuer}/oauth/token", data=form, timeout=15).json()["access_token"]
+    eventually(lambda: place.call(token) == (200, ""))
+    leaf, _, _ = decisions(home.path)[-1]
+    assert (leaf.agent.id, leaf.user) == ("desk-bob", "bob")
+    again = httpx2.post(f"{issuer}/oauth/token", data=form, timeout=15)
+    assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
 
 
 @requirement("ID-4")

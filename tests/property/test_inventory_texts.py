@@ -12,9 +12,28 @@ from requirements import requirement
 
 from exeat.app.inventory.files import read
 from exeat.app.inventory.records import Change, carried_out, undo
-from exeat.governance.inventory.clients import TRANSPORT_FIELDS
+from exeat.governance.inventory.adoption import Around
+from exeat.governance.inventory.clients import (
+    CLIENTS,
+    TRANSPORT_FIELDS,
+    Client,
+    Place,
+    Scope,
+    read_document,
+)
+from exeat.governance.inventory.entries import entries
 from exeat.governance.inventory.jsonc import JsonText
-from exeat.governance.inventory.text import decode, lookup, swapped_value, with_value
+from exeat.governance.inventory.masking import masked
+from exeat.governance.inventory.moves import plan_moves, rewritten
+from exeat.governance.inventory.survey import Gateways, survey
+from exeat.governance.inventory.text import (
+    CannotEdit,
+    Malformed,
+    decode,
+    lookup,
+    swapped_value,
+    with_value,
+)
 from exeat.governance.inventory.toml_text import TomlText, render
 
 NEW = {"type": "http", "url": "http://127.0.0.1:8717/mcp/x"}
@@ -111,6 +130,10 @@ def test_an_entry_is_added_to_json_and_nothing_else_changes(data: st.DataObject)
     writer = Writer(data, comments=data.draw(st.booleans()))
     text = writer.gap() + writer.write(value) + writer.gap()
     wanted = with_value(value, ("mcpServers", "exeat"), NEW)
+    if lookup(value, ("mcpServers", "exeat")) is not None:
+        with pytest.raises(CannotEdit, match="is there already"):
+            JsonText(text).added(("mcpServers",), "exeat", NEW)
+        return
 
     changed = JsonText(text).added(("mcpServers",), "exeat", NEW)
 
@@ -119,7 +142,7 @@ def test_an_entry_is_added_to_json_and_nothing_else_changes(data: st.DataObject)
     if "mcpServers" in value:
         assert JsonText(back).value == value
     rest = iter(changed)  # what stood there stands there still, in order
-    if lookup(value, ("mcpServers", "exeat")) is None and value.get("mcpServers", value):
+    if value.get("mcpServers", value):
         assert all(char in rest for char in text)
 
 
@@ -217,8 +240,75 @@ def test_one_entry_of_toml_changes_and_nothing_else(data: st.DataObject) -> None
     )
 
 
+KEYS = st.sampled_from(
+    [
+        "type",
+        "command",
+        "args",
+        "env",
+        "envFile",
+        "env_vars",
+        "cwd",
+        "url",
+        "serverUrl",
+        "httpUrl",
+        "headers",
+        "headersHelper",
+        "http_headers",
+        "env_http_headers",
+        "bearer_token",
+        "bearer_token_env_var",
+        "auth",
+        "oauth",
+        "disabled",
+        "enabled",
+    ]
+)
+PIECES = st.sampled_from(
+    ["npx", "mcp-remote", "docker", "-e", "--header", "--token", "https://", "http://[", "u:p@", "?key=",
+     "A_TOKEN=", "Authorization:", "Bearer ", "${X}", "${X:-y}", "${workspaceFolder}", "$X", "\x00", "é", "/"]
+)  # fmt: skip
+TEXTS = st.lists(PIECES | NAMES, max_size=4).map("".join)
+ANYTHING = (
+    TEXTS
+    | VALUES
+    | st.lists(TEXTS, max_size=5)
+    | st.dictionaries(TEXTS, TEXTS | SCALARS, max_size=3)
+)
+
+
 @requirement("REG-5")
 @settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(TEXTS, st.dictionaries(KEYS, ANYTHING) | VALUES, max_size=3),
+    st.sampled_from([c for c in CLIENTS.values() if c.id != "codex"]),
+)
+def test_whatever_an_entry_holds_it_is_told_and_moves_or_stays(
+    servers: dict[str, Any], client: Client
+) -> None:
+    holder = client.holders[0][0]
+    text = json.dumps({holder: servers})
+    document = read_document(client, text)
+    place = Place(client, Scope.USER, "f")
+    seen = survey(entries(place, "f", document), Gateways(("http://127.0.0.1:8717/mcp",)))
+    assert [each.entry.name for each in seen] == list(servers)
+    told = json.dumps([each.as_json() for each in seen])
+    known = {s.value for each in seen for s in each.secrets if len(s.value) > 8}
+    assert not [each for each in known if json.dumps(each)[1:-1] in told]
+    masked(document, known)
+    plan = plan_moves(seen, {}, Around("/home/ada", lambda path: ()))
+    assert len(plan.moves) + len(plan.stays) == len(seen)
+    moved = rewritten(
+        client, text, plan.moves, lambda s: f"http://g/mcp/{s}", lambda url: ("exeat", url)
+    )
+    after = read_document(client, moved).value[holder]
+    assert {n: v for n, v in after.items() if n in {s.seen.entry.name for s in plan.stays}} == {
+        s.seen.entry.name: servers[s.seen.entry.name] for s in plan.stays
+    }
+
+
+@requirement("REG-5")
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_undoing_gives_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory, before: bytes, after: bytes
@@ -238,8 +328,6 @@ def test_undoing_gives_the_same_bytes(
 @settings(max_examples=1000, deadline=None)
 @given(st.binary(max_size=40) | st.text('{}[]":,/*\\ \n\tau\ufeff', max_size=30).map(str.encode))
 def test_any_bytes_are_read_or_refused_with_a_place(data: bytes) -> None:
-    from exeat.governance.inventory.text import Malformed
-
     for reader in (JsonText, TomlText):
         try:
             _, text = decode(data)

@@ -61,7 +61,7 @@ provider.registerGrantType(EXCHANGE, async (ctx) => {
   if (params.requested_token_type === JAG) {
     const jwk = jwks.keys[jwks.keys.length - 1];
     const assertion = await new SignJWT({
-      sub: payload.sub, client_id: by.clientId, resource: params.resource, scope: params.scope, jti: crypto.randomUUID(),
+      sub: payload.sub, client_id: params.known_there_as, resource: params.resource, scope: params.scope, jti: crypto.randomUUID(),
     }).setProtectedHeader({ alg: 'ES256', typ: 'oauth-id-jag+jwt', kid: jwk.kid })
       .setIssuer(issuer).setAudience(params.audience).setIssuedAt().setExpirationTime('5m')
       .sign(await importJWK(jwk, 'ES256'));
@@ -80,7 +80,7 @@ provider.registerGrantType(EXCHANGE, async (ctx) => {
     access_token: await token.save(), expires_in: token.expiration, token_type: 'Bearer',
     issued_token_type: 'urn:ietf:params:oauth:token-type:access_token', scope: token.scope,
   };
-}, ['subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'requested_token_type', 'audience', 'resource', 'scope']);
+}, ['subject_token', 'subject_token_type', 'actor_token', 'actor_token_type', 'requested_token_type', 'audience', 'resource', 'scope', 'known_there_as']);
 
 provider.on('server_error', (ctx, error) => console.error(error));
 createServer(provider.callback()).listen(port, '127.0.0.1', () => console.log(`ready ${issuer}`));

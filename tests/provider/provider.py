@@ -24,6 +24,7 @@ from install import NotInstalled, npm_install  # noqa: E402
 __all__ = ["NotInstalled", "Provider", "installed"]
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"
+ID_JAG: Final = "urn:ietf:params:oauth:token-type:id-jag"
 SCOPE: Final = "mcp:read mcp:write mcp:delete mcp:execute mcp:send mcp:pay"
 CALLBACK: Final = "http://127.0.0.1/callback"
 
@@ -81,6 +82,15 @@ class Provider:
         form = {
             "grant_type": EXCHANGE, "subject_token": subject_token, "resource": resource,
             "subject_token_type": ACCESS_TOKEN, "scope": SCOPE,
+        }  # fmt: skip
+        return str(self.post("token", client, form)["access_token"])
+
+    def vouch(self, client: str, subject_token: str, resource: str, to: str, as_: str) -> str:
+        """An ID-JAG for the authorization server ``to``, where the client is known as ``as_``."""
+        form = {
+            "grant_type": EXCHANGE, "subject_token": subject_token, "resource": resource,
+            "subject_token_type": ACCESS_TOKEN, "requested_token_type": ID_JAG, "audience": to,
+            "scope": SCOPE, "known_there_as": as_,
         }  # fmt: skip
         return str(self.post("token", client, form)["access_token"])
 

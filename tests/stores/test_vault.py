@@ -238,6 +238,27 @@ def test_rotation_wraps_anew_and_leaves_every_ciphertext(
     assert told[2].after == {"key": done.after, "secrets": len(before)}
 
 
+@requirement("ID-10")
+def test_two_rotations_at_once_lose_no_key(state: State, keys: Keys) -> None:
+    """The second begins when the first has wrapped everything and not yet dropped the old key."""
+    World(state)
+    random = draw()
+    vault, other = (Vault(state.vault, keys, random) for _ in range(2))
+    vault.put(named(), VALUE, act())
+    drop = vault._retire
+
+    def late() -> None:
+        other._begin(act(), lambda tx: None)
+        drop()
+
+    vault._retire = late  # type: ignore[method-assign]
+    rotate_key(vault, act())
+    assert Vault(state.vault, keys, draw()).get(named()) == VALUE
+    done = rotate_key(other, act())
+    assert [key.id for key in keys.held] == [done.after]
+    assert Vault(state.vault, keys, draw()).get(named()) == VALUE
+
+
 class Stopped(Exception):
     pass
 
@@ -292,6 +313,7 @@ def test_a_gateway_that_knew_the_old_key_seals_under_the_new_one(
     World(state)
     gateway, desk = Vault(reopen().vault, keys, draw()), Vault(state.vault, keys, draw())
     gateway.put(named("oauth:a"), b"old", act())
+    assert gateway.get(named("oauth:a")) == b"old"
     done = rotate_key(desk, act())
     assert gateway.put(named("oauth:b"), b"new", act()).sealed.key == done.after
     assert [gateway.get(named(f"oauth:{n}")) for n in "ab"] == [b"old", b"new"]

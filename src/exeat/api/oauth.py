@@ -10,18 +10,26 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from exeat.core.errors import ExeatError
-from exeat.identity.authorization.model.client import CODE, CREDENTIALS, EXCHANGE, REFRESH, Client
+from exeat.identity.authorization.model.client import (
+    CODE,
+    CREDENTIALS,
+    EXCHANGE,
+    JWT_BEARER,
+    REFRESH,
+    Client,
+)
 from exeat.identity.authorization.model.doing import SECOND_NS
 from exeat.identity.authorization.model.refusal import Refused
 from exeat.identity.authorization.rules.documents import registered
 from exeat.identity.authorization.rules.parameters import need
+from exeat.identity.authorization.service.assertions import Assertions
 from exeat.identity.authorization.service.authentication import Authentication
 from exeat.identity.authorization.service.clients import Clients
 from exeat.identity.authorization.service.exchange import Exchange
 from exeat.identity.authorization.service.grants import Grants
 from exeat.identity.authorization.service.proofs import Proofs
 from exeat.identity.authorization.service.tokens import Issued
-from exeat.web.attempts import Attempts
+from exeat.web.attempts import Attempts, address
 from exeat.web.bindings import Settled
 from exeat.web.visits import read_form, read_json
 
@@ -41,6 +49,7 @@ class Endpoints:
     attempts: Attempts
     clock: Callable[[], int]
     settled: Settled
+    assertions: Assertions | None = None
 
     async def token(self, request: Request) -> Response:
         """RFC 6749 3.2."""
@@ -52,7 +61,7 @@ class Endpoints:
             CREDENTIALS: self.grants.by_credentials,
             EXCHANGE: self.exchange.exchange,
         }
-        if kind not in verbs:
+        if kind not in verbs and (kind != JWT_BEARER or self.assertions is None):
             raise Refused("unsupported_grant_type", "There is no such grant type here.")
         client = await self._client(request, form)
         if kind not in client.grants:
@@ -61,7 +70,12 @@ class Endpoints:
         url = f"{self.issuer}/oauth/token"
         proofs = request.headers.getlist("dpop")
         jkt = await asyncio.to_thread(self.proofs.thumbprint, proofs, "POST", url, now)
-        issued = await asyncio.to_thread(verbs[kind], client, form, now, jkt)
+        if kind == JWT_BEARER and self.assertions is not None:
+            vouched = await self.assertions.read(client, form, now)
+            redeem = self.assertions.redeem
+            issued = await asyncio.to_thread(redeem, client, form, vouched, now, jkt)
+        else:
+            issued = await asyncio.to_thread(verbs[kind], client, form, now, jkt)
         return JSONResponse(issued.as_json(), headers={"Pragma": "no-cache"})
 
     async def revoke(self, request: Request) -> Response:
@@ -75,15 +89,17 @@ class Endpoints:
 
     async def register(self, request: Request) -> Response:
         """RFC 7591 3."""
-        if not self.attempts.take("registration"):
+        if not self.attempts.take(f"registration {address(request)}"):
             raise _too_many()
         said = await read_json(request)
         client = await asyncio.to_thread(self.clients.register, said, self.clock())
         return JSONResponse(dict(registered(client, self.clock() // SECOND_NS)), 201)
 
     async def _client(self, request: Request, form: Mapping[str, str]) -> Client:
-        """Guessing one client's secret is slowed down; others go on meanwhile."""
-        name = form.get("client_id", request.headers.get("authorization", ""))[:300]
+        """Guessing one client's secret is slowed down; others go on meanwhile, and so does that client
+        from elsewhere."""
+        shown = form.get("client_id", request.headers.get("authorization", ""))[:300]
+        name = f"{address(request)} {shown}"
         if self.attempts.full(name):
             raise _too_many()
         authorization = request.headers.getlist("authorization")

@@ -7,12 +7,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from exeat.identity.authorization.model.client import CODE, CREDENTIALS, EXCHANGE, REFRESH
+from exeat.identity.authorization.model.client import (
+    CODE,
+    CREDENTIALS,
+    EXCHANGE,
+    JWT_BEARER,
+    REFRESH,
+)
 from exeat.identity.authorization.rules.scopes import SCOPES
 from exeat.identity.authorization.service.tokens import Mint
 from exeat.identity.dpop import ALGORITHMS
 from exeat.identity.jwt import FAMILY
 
+ID_JAG: Final = "urn:ietf:params:oauth:grant-profile:id-jag"
 METHODS: Final = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]
 
 
@@ -26,7 +33,8 @@ def metadata(issuer: str, registration: bool) -> Mapping[str, Any]:
         "jwks_uri": f"{issuer}/oauth/jwks",
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
-        "grant_types_supported": [CODE, REFRESH, CREDENTIALS, EXCHANGE],
+        "grant_types_supported": [CODE, REFRESH, CREDENTIALS, EXCHANGE, JWT_BEARER],
+        "authorization_grant_profiles_supported": [ID_JAG],
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": METHODS,
         "token_endpoint_auth_signing_alg_values_supported": sorted(FAMILY),

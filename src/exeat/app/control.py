@@ -5,19 +5,20 @@ have sessions, clients their own credentials.
 """
 
 import asyncio
+import functools
 import os
 import socket
 import ssl
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from exeat.app.control_app import control_app
+from exeat.app.control_app import Beside, control_app
 from exeat.app.fetching import make_fetcher
 from exeat.app.issuers import oauth_key
 from exeat.app.settings import Settings
@@ -25,9 +26,9 @@ from exeat.app.tls import Certificate
 from exeat.console.upstreams import Consents
 from exeat.core.errors import Conflict, ExeatError
 from exeat.core.ids import PersonId
-from exeat.core.limits import HEAD_TIME_MAX_S
 from exeat.identity.authorization.model.doing import ITSELF, Doing
 from exeat.identity.authorization.rules.resources import Resources
+from exeat.identity.authorization.service.assertions import Check
 from exeat.identity.authorization.service.tokens import Mint
 from exeat.identity.signin.service import RelyingParty, SignIn
 from exeat.storage.state import State
@@ -113,6 +114,10 @@ class _Protocol(H11Protocol):
 
     _late: asyncio.TimerHandle | None = None
 
+    def __init__(self, *, head_time_max_s: float, **more: Any) -> None:
+        super().__init__(**more)
+        self._head_time_max_s = head_time_max_s
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._wait()
@@ -132,7 +137,7 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def _wait(self) -> None:
-        self._late = self.loop.call_later(HEAD_TIME_MAX_S, self.transport.close)
+        self._late = self.loop.call_later(self._head_time_max_s, self.transport.close)
 
 
 class Control:
@@ -154,6 +159,8 @@ class Control:
         self._server: uvicorn.Server | None = None
         self.consents: Consents | None = None
         """Set before the start: pages on which people give access to upstreams (ID-9)."""
+        self.check: Check | None = None
+        """Set before the start: how assertions of trusted issuers are checked (ID-JAG)."""
 
     def _app(self, gateway_port: int, settled: Settled) -> ASGIApp:
         settings = self._settings
@@ -173,7 +180,7 @@ class Control:
             resources,
             fetching,
             settled,
-            consents=self.consents,
+            beside=Beside(self.consents, self.check),
         )
 
     async def start(self, gateway_port: int, tls: Certificate | None, settled: Settled) -> None:
@@ -181,7 +188,7 @@ class Control:
         until gateways decide by what was changed."""
         config = uvicorn.Config(
             self._app(gateway_port, settled),
-            http=_Protocol,
+            http="h11",
             ws="none",
             loop="none",
             lifespan="off",
@@ -198,6 +205,8 @@ class Control:
         )
         config.load()
         config.ssl = self._tls(tls)
+        limit_s = self._settings.head_time_max_s
+        config.http_protocol_class = functools.partial(_Protocol, head_time_max_s=limit_s)  # type: ignore[assignment]
         self._server = uvicorn.Server(config)
         self._server.lifespan = config.lifespan_class(config)
         await self._server.startup(sockets=self._sockets)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -15,6 +16,7 @@ from exeat.console import consent, signin, upstreams
 from exeat.console.pages import Console
 from exeat.identity.authorization.model.doing import Doing
 from exeat.identity.authorization.rules.resources import Resources
+from exeat.identity.authorization.service.assertions import Assertions, Check
 from exeat.identity.authorization.service.authentication import (
     Authentication,
     Documents,
@@ -38,6 +40,15 @@ PER_MINUTE: Final = 60
 FAILURES_PER_MINUTE: Final = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """``consents``: pages on which people give access to upstreams (ID-9).  ``check``: of assertions
+    of trusted issuers (ID-JAG)."""
+
+    consents: upstreams.Consents | None = None
+    check: Check | None = None
+
+
 def control_app(
     state: State,
     site: Site,
@@ -46,10 +57,11 @@ def control_app(
     fetching: Fetching,
     settled: Settled,
     clock: Callable[[], int] = time.time_ns,
-    consents: upstreams.Consents | None = None,
+    beside: Beside | None = None,
 ) -> ASGIApp:
     """``fetching``: the guarded client for documents of clients (GW-10).  ``settled``: waits until
-    gateways decide by a change.  ``clock``: nanoseconds."""
+    gateways decide by a change.  ``clock``: nanoseconds.  ``beside``: what the gateway adds."""
+    beside = beside or Beside()
     store, issuer = state.authorization, site.issuer
     bindings = Bindings(issuer, Registry(state.registry, os.urandom), state.registry, settled)
 
@@ -69,6 +81,8 @@ def control_app(
         issuer, authentication, Clients(store, os.urandom), grants,
         Exchange(store, mint, resources), Proofs(store),
         Attempts(FAILURES_PER_MINUTE, 60, clock), clock, settled,
+        None if beside.check is None
+        else Assertions(store, mint, resources, os.urandom, beside.check, bindings.person_of),
     )  # fmt: skip
 
     def window_open() -> bool:
@@ -82,8 +96,8 @@ def control_app(
         *consent.routes(console),
         *signin.routes(console),
     ]
-    if consents is not None:
-        routes += upstreams.routes(console, consents)
+    if beside.consents is not None:
+        routes += upstreams.routes(console, beside.consents)
     app = Starlette(routes=routes)
     app.mount("/static", StaticFiles(packages=[("exeat.console", "static")]))
     return Guard(app, site)

@@ -241,6 +241,7 @@ def serve_crew(
     if tls is not None:
         tls.context()
     warn_of_plain_http(settings.host, tls)
+    warn_of_plain_http(settings.control_host, tls)
     with HomeLock(home, settings.instance):
         open_state(home, settings.database_url).close()  # its tables, before all workers want them
         make_keys(home)

@@ -157,6 +157,7 @@ class Gateway:
         self.control = control
         if control is not None:
             control.consents = Consent(self.credentials, self._spec, time.time_ns)
+            control.check = tokens.assertion
         self._shared = listener
         self._accepting: Accepting | None = None
         self._relister: asyncio.Task[None] | None = None
@@ -409,5 +410,6 @@ def serve(
     tls = certificate(home, settings)
     if listener is None:  # of several, the supervisor says so once
         warn_of_plain_http(settings.host, tls)
+        warn_of_plain_http(settings.control_host, tls)
     with HomeLock(home, settings.instance):
         uvloop.run(_run(home, fitted(settings), tls, ready, listener, serves_control))

@@ -9,7 +9,15 @@ import typer
 
 from exeat.app.inventory.address import bridge_command, server_url
 from exeat.app.inventory.adopt import Plan, carry_out, forget_servers, make_plan
-from exeat.app.inventory.records import FOLDER, ID_RANDOM_BYTES, Undone, records, undo, undo_entries
+from exeat.app.inventory.records import (
+    FOLDER,
+    ID_RANDOM_BYTES,
+    Undone,
+    forget,
+    records,
+    undo,
+    undo_entries,
+)
 from exeat.app.settings import load_settings
 from exeat.app.vault import HomeVault, open_vault
 from exeat.cli.clients import (
@@ -19,8 +27,10 @@ from exeat.cli.clients import (
     RootOption,
     YesOption,
     confirm,
+    count,
     found_here,
     gateway_of,
+    gateways_known,
     short,
     show_difference,
     show_restored,
@@ -38,6 +48,7 @@ from exeat.cli.desk import (
     say,
 )
 from exeat.core.errors import Invalid, NotFound
+from exeat.governance.inventory.clients import CLAUDE_DESKTOP
 from exeat.governance.inventory.survey import Seen, named
 
 
@@ -55,6 +66,13 @@ def adopt(  # noqa: PLR0913 - one per option
         bool, typer.Option("--undo", help="Put back what an adoption changed: the last, or by id.")
     ] = False,
     entries: EntriesOption = False,
+    forget_last: Annotated[
+        bool,
+        typer.Option(
+            "--forget",
+            help="Delete the originals of an adoption: the last, or by id.  No undo then.",
+        ),
+    ] = False,
     key_file: Annotated[
         Path | None,
         typer.Option(help="For clients that know only stdio: the file with the agent's key."),
@@ -72,8 +90,12 @@ def adopt(  # noqa: PLR0913 - one per option
     if undo_last:
         _undo(desk, what or [], reason, undo_entries if entries else undo)
         return
+    if forget_last:
+        gone = forget(desk.home, _one_id(desk, what or []), "adopt")
+        say(f"The originals of {gone.id} are deleted; it can no longer be undone.")
+        return
     base = gateway_of(home, gateway)
-    inventory, seen = found_here(None, root, base)
+    inventory, seen = found_here(None, root, gateways_known(home, gateway))
     plan = make_plan(
         inventory,
         _chosen(seen, what or []),
@@ -88,6 +110,8 @@ def adopt(  # noqa: PLR0913 - one per option
     if not plan.changes:
         raise Invalid("Nothing can be adopted.", remedy="The lines above say why.")
     _show(plan)
+    if key_file is None and any(c.client == CLAUDE_DESKTOP.id for c in plan.changes):
+        say("Claude Desktop's bridge needs the agent's key: add --key-file FILE, or set EXEAT_KEY.")
     if dry_run:
         say("Nothing was changed (--dry-run).")
         return
@@ -148,24 +172,20 @@ def _vault(desk: Desk) -> HomeVault:
 
 def _told(plan: Plan, record: str, desk: Desk) -> None:
     new = [move.server for move in plan.new_servers]
-    say(f"Changed {len(plan.changes)} files; registered: {', '.join(new) or 'nothing new'}.")
+    files = count(len(plan.changes), "file")
+    say(f"Changed {files}; registered: {', '.join(new) or 'nothing new'}.")
     say(
         f"The files as they were are in {short(str(desk.home / FOLDER / record))} (only you can read "
         "them; they hold the secrets that stood in them: give those servers new ones in the end)."
     )
     next_step(f"exeat adopt --undo {record}   (puts everything back)")
+    next_step(f"exeat adopt --forget {record}   (once all is well: deletes the files as they were)")
     for server in new[:1]:
         next_step(f"exeat server observe {server}, exeat tool pin, and name it in an agent's scope")
 
 
 def _undo(desk: Desk, words: list[str], reason: str, back: Callable[..., Undone]) -> None:
-    if len(words) > 1:
-        raise Invalid("One change at a time is undone.", remedy="Give one id.")
-    wanted = words[0] if words else None
-    if wanted is not None and any(
-        r.id == wanted and r.kind == "connect" for r in records(desk.home)
-    ):
-        raise Invalid(f"{wanted} is a connection.", remedy="exeat connect CLIENT --undo")
+    wanted = _one_id(desk, words)
     act = desk.act(reason if reason != NO_REASON else "exeat adopt --undo")
     done = back(desk.home, wanted, "adopt")
     show_restored(done)
@@ -174,3 +194,15 @@ def _undo(desk: Desk, words: list[str], reason: str, back: Callable[..., Undone]
         say(f"No longer registered: {', '.join(gone)}.")
     for line in staying:
         say(printable(f"Still registered: {line}"))
+
+
+def _one_id(desk: Desk, words: list[str]) -> str | None:
+    """None: the last.  Raises Invalid."""
+    if len(words) > 1:
+        raise Invalid("One change at a time.", remedy="Give one id.")
+    wanted = words[0] if words else None
+    if wanted is not None and any(
+        r.id == wanted and r.kind == "connect" for r in records(desk.home)
+    ):
+        raise Invalid(f"{wanted} is a connection.", remedy="exeat connect CLIENT --undo")
+    return wanted

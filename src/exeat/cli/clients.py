@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from exeat.app.home import home_path
-from exeat.app.inventory.address import base_url
+from exeat.app.inventory.address import addresses, base_url
 from exeat.app.inventory.files import read
 from exeat.app.inventory.look import Inventory, look, this_machine
 from exeat.app.inventory.records import Undone
@@ -51,32 +51,34 @@ def gateway_of(home: Path | None, given: str | None) -> str:
 
 
 def found_here(
-    clients: list[str] | None, root: Path | None, gateway: str | None
+    clients: list[str] | None, root: Path | None, gateways: Gateways
 ) -> tuple[Inventory, tuple[Seen, ...]]:
-    """``gateway`` None: none is known, so everything bypasses it."""
     chosen: list[Client] = [client_named(each) for each in clients or CLIENTS]
     where = (root or Path.cwd()).absolute()
     if not where.is_dir():
         raise Invalid(f"{where} is not a folder.", remedy="Name a folder with --root.")
     inventory = look(this_machine(), where, chosen, whole_tree=root is not None)
-    gateways = Gateways((gateway,) if gateway else ())
     return inventory, survey(inventory.entries, gateways)
 
 
-def gateway_or_none(home: Path | None, given: str | None) -> str | None:
-    """Looking works without a gateway that can be named."""
+def gateways_known(home: Path | None, given: str | None) -> Gateways:
+    """The gateway of this home under all its addresses, and the one that is named.  None is known if
+    there is no home that can be read: then everything bypasses it."""
+    named = (gateway_of(home, given),) if given is not None else ()
     try:
-        return gateway_of(home, given)
+        return Gateways((*named, *addresses(load_settings(home_path(home)))))
     except ExeatError:
-        if given is not None:
-            raise
-        return None
+        return Gateways(named)
 
 
 def short(path: str) -> str:
     """With ``~`` for the user's folder."""
     home = str(Path.home())
     return f"~{path[len(home) :]}" if path.startswith(f"{home}/") else path
+
+
+def count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def show_stays(stays: Iterable[Stay]) -> None:

@@ -24,6 +24,7 @@ from exeat.cli.clients import (
     YesOption,
     confirm,
     gateway_of,
+    gateways_known,
     short,
     show_difference,
     show_restored,
@@ -39,7 +40,6 @@ from exeat.cli.desk import (
 )
 from exeat.core.errors import ExeatError, Invalid
 from exeat.governance.inventory.clients import CLAUDE_DESKTOP, CLIENTS, Client, Scope, client_named
-from exeat.governance.inventory.survey import Gateways
 from exeat.identity.authorization.service.clients import Clients
 from exeat.registry.model.names import server_name, show_time
 
@@ -138,6 +138,6 @@ def _connection(
         entry,
         server_url(base, server),
         lambda url: bridge_command(url, key_file),
-        Gateways((base,)),
+        gateways_known(home, gateway),
     )
     return made, kind

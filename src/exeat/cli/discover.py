@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from exeat.app.inventory.look import Inventory
-from exeat.cli.clients import ClientOption, RootOption, found_here, gateway_or_none, short
+from exeat.cli.clients import ClientOption, RootOption, count, found_here, gateways_known, short
 from exeat.cli.desk import HomeOption, JsonOption, next_step, printable, say, show_json
 from exeat.governance.inventory.survey import Seen, summary
 
@@ -24,12 +24,12 @@ def discover(
     """List the MCP servers in the files of known clients: what they run, the secrets that stand in
     the files, and which bypass the gateway.  Changes nothing; exit 1 if a file could not be read.
     """
-    known = gateway_or_none(home, gateway)
+    known = gateways_known(home, gateway)
     inventory, seen = found_here(client, root, known)
     if as_json:
         show_json(
             {
-                "gateway": known,
+                "gateways": list(known.urls),
                 "servers": [each.as_json() for each in seen],
                 "problems": inventory.problems,
                 "warnings": inventory.warnings,
@@ -81,14 +81,10 @@ def _show_summary(seen: tuple[Seen, ...], root: Path | None) -> None:
         say("No MCP server was found in the files of known clients.")
         return
     say(
-        f"{_count(counted['servers'], 'server')} in {_count(counted['files'], 'file')}: "
-        f"{counted['bypassing']} bypass the gateway; {_count(counted['secrets'], 'secret')} in the "
-        f"open; {_count(counted['twice'], 'server')} in several places."
+        f"{count(counted['servers'], 'server')} in {count(counted['files'], 'file')}: "
+        f"{counted['bypassing']} bypass the gateway; {count(counted['secrets'], 'secret')} in the "
+        f"open; {count(counted['twice'], 'server')} in several places."
     )
     if counted["bypassing"]:
         under = f" --root {root}" if root is not None else ""
         next_step(f"exeat adopt CLIENT|SERVER… --dry-run{under}")
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -24,9 +24,10 @@ from exeat.identity.authorization.model.doing import Doing
 from exeat.identity.authorization.model.refusal import Refused
 from exeat.identity.authorization.rules.asking import Asking, answer_to, read_asking, redirect_of
 from exeat.identity.authorization.rules.parameters import need, only_once
-from exeat.identity.authorization.rules.redirects import read_redirect
+from exeat.identity.authorization.rules.redirects import Redirect, read_redirect
 from exeat.identity.authorization.rules.scopes import WORDS
 from exeat.identity.authorization.service.authentication import kind_words
+from exeat.web.attempts import address
 from exeat.web.visits import Visit
 
 ADOPT: Final = "later"
@@ -64,7 +65,7 @@ class ConsentPage:
         """Steps 1 and 2.  Raises Refused, Told."""
         given = only_once(_pairs(request))
         client_id = need(given, "client_id")
-        if not self._at.attempts.take(f"authorize {client_id[:200]}"):
+        if not self._at.attempts.take(f"authorize {address(request)} {client_id[:200]}"):
             raise Refused("temporarily_unavailable", "Too many requests.", status=429)
         client = await self._at.authentication.find(client_id)
         redirect_uri = redirect_of(client, given)
@@ -124,13 +125,12 @@ class ConsentPage:
         person = require_person(visit)
         bound, agents = await asyncio.to_thread(self._agents, asking.client.id, person)
         redirect = asking.redirect
-        form_to = "http:" if redirect.host == "[::1]" else redirect.origin
         return show(
             self._at,
             visit,
             "consent",
             status=status,
-            form_to=form_to,
+            form_to=_form_to(redirect),
             said=said,
             here=f"{request.url.path}?{request.url.query}",
             name=asking.client.name,
@@ -138,7 +138,7 @@ class ConsentPage:
             client=asking.client.id,
             host=_host_of(asking.client, redirect.origin),
             redirect_uri=asking.redirect_uri,
-            loopback=redirect.loopback,
+            native=redirect.native,
             server=asking.resource.server,
             resource=asking.resource.uri,
             may=[WORDS[scope] for scope in asking.scopes],
@@ -223,6 +223,13 @@ def _host_of(client: Client, redirect_origin: str) -> str:
     if client.kind is ClientKind.DOCUMENT:
         return client.id.partition("://")[2].partition("/")[0]
     return redirect_origin.partition("://")[2]
+
+
+def _form_to(redirect: Redirect) -> str:
+    """What CSP has to allow the answer to: an origin, where its grammar knows one."""
+    if redirect.scheme not in ("http", "https"):
+        return f"{redirect.scheme}:"
+    return "http:" if redirect.host == "[::1]" else redirect.origin
 
 
 def _seen(asking: Asking) -> str:

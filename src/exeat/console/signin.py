@@ -22,6 +22,7 @@ from exeat.core.errors import ExeatError
 from exeat.core.ids import PersonId
 from exeat.identity.authorization.model.doing import Doing
 from exeat.identity.authorization.rules.scopes import WORDS
+from exeat.web.attempts import address
 from exeat.web.site import own_path
 
 
@@ -94,7 +95,7 @@ class SignInPages:
 
     async def sign_in_options(self, request: Request) -> Response:
         visit, _ = await self._at.visits.posted_json(request)
-        self._count()
+        self._count(request)
         at = self._at
         return JSONResponse(
             await asyncio.to_thread(at.sign_in.begin_sign_in, visit.visit, at.clock())
@@ -102,7 +103,7 @@ class SignInPages:
 
     async def sign_in_passkey(self, request: Request) -> Response:
         visit, said = await self._at.visits.posted_json(request)
-        self._count()
+        self._count(request)
         at = self._at
         credential = said.get("credential")
         cookie, _ = await asyncio.to_thread(
@@ -134,7 +135,7 @@ class SignInPages:
 
     async def use_link(self, request: Request) -> Response:
         visit, form = await self._at.visits.posted(request)
-        self._count()
+        self._count(request)
         at = self._at
         cookie, _ = await asyncio.to_thread(at.sign_in.use_link, form.get("token", ""), at.clock())
         if visit.session is not None:
@@ -208,6 +209,6 @@ class SignInPages:
     def _doing(self, person: PersonId, reason: str) -> Doing:
         return Doing(person, "console", self._at.clock(), reason)
 
-    def _count(self) -> None:
-        if not self._at.attempts.take("sign-in"):
+    def _count(self, request: Request) -> None:
+        if not self._at.attempts.take(f"sign-in {address(request)}"):
             raise TooMany("Too many attempts to sign in.", remedy="Wait a minute, then try again.")

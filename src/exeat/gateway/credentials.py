@@ -15,6 +15,7 @@ from exeat.gateway.http1 import RequestHead
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.ports import View
 from exeat.gateway.proof import Peer, Proofs
+from exeat.identity.dpop import Proof
 from exeat.identity.model.token import Claims, Confirmation, Flaw, Refused
 from exeat.identity.rules.principal import principal
 from exeat.identity.tokens import Tokens
@@ -62,6 +63,7 @@ class Credentials:
         self.tokens = tokens
         self._proofs = proofs or Proofs()
         self._view: View | None = None
+        self._proof: Proof | None = None
         self._known: dict[str, _Known] = {}
         self._checked: dict[str, tuple[Claims | Refused, int]] = {}
 
@@ -69,7 +71,19 @@ class Credentials:
         self, header: str | None, resource: str, head: RequestHead, peer: Peer, now: int
     ) -> Found:
         """Whom an Authorization header stands for at ``resource`` (the endpoint's URL); None if it
-        stands for nobody.  ``now`` in nanoseconds since the epoch."""
+        stands for nobody.  ``now`` in nanoseconds since the epoch.  A proof of possession is spent."""
+        found = self.admits(header, resource, head, peer, now)
+        if type(found) is Caller:
+            proof, self._proof = self._proof, None
+            if proof is not None and not self._proofs.spend(proof, now):
+                return Refused(Flaw.PROOF)
+        return found
+
+    def admits(
+        self, header: str | None, resource: str, head: RequestHead, peer: Peer, now: int
+    ) -> Found:
+        """The same before a body has come: a proof is looked at, and serves when the request does."""
+        self._proof = None
         if header is None:
             return None
         view = self._pipeline.state.view
@@ -92,9 +106,10 @@ class Credentials:
         if resource not in known.audience:
             return Refused(Flaw.AUDIENCE)
         if known.bound is not None or header[:5].lower() == _DPOP_SCHEME:
-            flaw = self._proofs.check(header, known.bound, head, resource, peer, now)
-            if flaw is not None:
-                return Refused(flaw)
+            proof = self._proofs.check(header, known.bound, head, resource, peer, now)
+            if isinstance(proof, Flaw):
+                return Refused(proof)
+            self._proof = proof
         return known.caller
 
     def _look_up(self, view: View, header: str, now: int) -> _Known | Refused | Unknown | None:

@@ -71,6 +71,11 @@ class Doors:
             door.authorization, door.resource, head, connection, self._clock()
         )
 
+    def admits(self, connection: Connection, head: RequestHead, door: Door) -> Found:
+        return self._credentials.admits(
+            door.authorization, door.resource, head, connection, self._clock()
+        )
+
     def _make(self, connection: Connection, head: RequestHead) -> Door | None:
         """What the head alone decides."""
         settings = self._settings

@@ -183,7 +183,7 @@ class Front:
         door = self.doors.find(connection, head)
         if door is None:
             return False
-        found = self.doors.caller(connection, head, door)
+        found = self.doors.admits(connection, head, door)
         if isinstance(found, Caller):
             return True
         if not isinstance(found, Unknown):

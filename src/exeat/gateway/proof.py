@@ -5,7 +5,7 @@ from hashlib import sha256
 from typing import Final, Protocol
 
 from exeat.gateway.http1 import RequestHead
-from exeat.identity.dpop import Unproven, read_proof
+from exeat.identity.dpop import Proof, Unproven, read_proof
 from exeat.identity.model.token import Confirmation, Flaw
 
 IDS_MAX: Final = 100_000
@@ -36,8 +36,8 @@ class Proofs:
         url: str,
         peer: Peer,
         now: int,
-    ) -> Flaw | None:
-        """``header``: Authorization.  None: proven."""
+    ) -> Proof | Flaw | None:
+        """``header``: Authorization.  A proof is good but not spent yet; None: nothing is to be spent."""
         scheme, _, token = header.partition(" ")
         if bound is None or (bound.method == "dpop") != (scheme.lower() == "dpop"):
             return Flaw.PROOF  # a bound token as a bearer, or the other way round (section 7.1)
@@ -48,11 +48,11 @@ class Proofs:
         proof = read_proof(head.fields.get("dpop", ""), head.method, url, now, token.strip())
         if isinstance(proof, Unproven) or proof.thumbprint != bound.thumbprint:
             return Flaw.PROOF
-        return (
-            None
-            if self._first_use(f"{proof.thumbprint} {proof.id}", proof.until, now)
-            else Flaw.PROOF
-        )
+        return Flaw.PROOF if self._used.get(_name(proof), 0) > now else proof
+
+    def spend(self, proof: Proof, now: int) -> bool:
+        """False if it served before."""
+        return self._first_use(_name(proof), proof.until, now)
 
     def _first_use(self, name: str, until: int, now: int) -> bool:
         if name in self._used:
@@ -66,6 +66,10 @@ class Proofs:
                 return False
         self._used[name] = until
         return True
+
+
+def _name(proof: Proof) -> str:
+    return f"{proof.thumbprint} {proof.id}"
 
 
 def thumbprint(certificate: bytes) -> str:

@@ -22,6 +22,7 @@ from exeat.identity.rules.claims import read_claims
 ACCESS_TYPES: Final = frozenset({"at+jwt", "application/at+jwt", "jwt"})
 """RFC 9068, and plain JWT as many providers still write it.  Nothing else is an access token: no ID
 token of another type, logout token, DPoP proof or client assertion."""
+ASSERTION_TYPES: Final = frozenset({"oauth-id-jag+jwt"})
 SPIFFE: Final = "spiffe://"
 
 
@@ -82,12 +83,30 @@ class Tokens:
             return Refused(Flaw.UNREACHABLE if down else Flaw.KEY)
         return self._judge(token, seen, issuer, keys, now)
 
+    async def assertion(self, token: str, now: int) -> tuple[Claims, Mapping[str, Any]] | Refused:
+        """An ID-JAG of a trusted issuer, never one of our own: its claims, as read and as written."""
+        found = self._begin(token, ASSERTION_TYPES)
+        if found is None or isinstance(found, Refused):
+            return found or Refused(Flaw.MALFORMED)
+        seen, issuer = found
+        if issuer.url == self.own:
+            return Refused(Flaw.ISSUER)
+        keys = self._keyring.known(issuer.url, seen.key_id)
+        keys = keys or await self._keyring.refresh(issuer.url, seen.key_id)
+        if keys is None:
+            down = self._keyring.trouble(issuer.url)
+            return Refused(Flaw.UNREACHABLE if down else Flaw.KEY)
+        claims = self._judge(token, seen, issuer, keys, now)
+        return claims if isinstance(claims, Refused) else (claims, seen.claims)
+
     def scopes(self, claims: Claims) -> frozenset[str] | None:
         """In our words; None if tokens of that issuer are not bounded by scopes of ours."""
         issuer = self._issuers[claims.issuer]
         return None if issuer.unscoped else issuer.scope(claims.scopes)
 
-    def _begin(self, token: str) -> tuple[Unverified, TrustedIssuer] | Refused | None:
+    def _begin(
+        self, token: str, types: Collection[str] = ACCESS_TYPES
+    ) -> tuple[Unverified, TrustedIssuer] | Refused | None:
         """None: opaque, and somebody may know it."""
         if len(token) > TOKEN_MAX_CHARS:
             return Refused(Flaw.OVERSIZE)
@@ -101,7 +120,7 @@ class Tokens:
         if issuer is None:
             return Refused(Flaw.ISSUER)
         kind = seen.header.get("typ", "jwt")
-        if not isinstance(kind, str) or kind.lower() not in ACCESS_TYPES:
+        if not isinstance(kind, str) or kind.lower() not in types:
             return Refused(Flaw.TYPE)
         return seen, issuer
 

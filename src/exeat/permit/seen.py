@@ -15,17 +15,23 @@ class Seen:
         self._capacity = capacity
         self._ids: set[str] = set()
         self._ends: list[tuple[float, str]] = []
+        self._forgotten_to = float("-inf")
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def use(self, id: str, until: float, now: float) -> str:
-        """Empty if this is the first use; else ``replayed`` or ``full``.  Times: seconds."""
+        """Empty if this is the first use; else ``replayed`` or ``full``.  Times: seconds.
+
+        A clock that goes back makes permits live again that were forgotten: those count as replayed.
+        """
         with self._lock:
             while self._ends and self._ends[0][0] < now:
-                self._ids.discard(heapq.heappop(self._ends)[1])
-            if id in self._ids:
+                end, gone = heapq.heappop(self._ends)
+                self._ids.discard(gone)
+                self._forgotten_to = max(self._forgotten_to, end)
+            if id in self._ids or until <= self._forgotten_to:
                 return "replayed"
             if len(self._ids) >= self._capacity:
                 return "full"

@@ -3,8 +3,15 @@
 from collections.abc import Callable
 from typing import Final
 
+from starlette.requests import Request
+
 NAMES_MAX: Final = 1000
 SECOND_NS: Final = 1_000_000_000
+
+
+def address(request: Request) -> str:
+    """Whose attempts are counted together: so that one sender's do not shut out the others."""
+    return request.client.host if request.client is not None else ""
 
 
 class Attempts:

@@ -34,6 +34,16 @@ class Bindings:
             }
         return found.get(person, found.get(None))
 
+    def person_of(self, issuer: str, subject: str) -> PersonId | None:
+        """Whom a trusted issuer calls ``subject``."""
+        with self.store.read() as read:
+            found = [
+                PersonId(b.to)
+                for b in read.bindings()
+                if b.kind is Kind.PERSON and (b.issuer, b.name) == (issuer, subject)
+            ]
+        return found[0] if found else None
+
     def taken(self, person: PersonId) -> Mapping[AgentId, str]:
         """Agents that another client is for this person already: it would be so no more (ID-6)."""
         with self.store.read() as read:

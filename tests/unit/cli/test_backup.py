@@ -8,6 +8,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,16 @@ from gateways import Gateway, Wire, decisions, entries, ledger_path, running, te
 from homes import Home
 from requirements import requirement
 
+from exeat.app.settings import Settings
+from exeat.app.vault import open_vault
+from exeat.core.errors import VaultFailed
+from exeat.core.secret import TENANT, SecretId
 from exeat.evidence.keys import load_signer
 from exeat.evidence.note import Signer
+from exeat.governance.secrets import set_secret
 from exeat.storage.copies import copy_ledger
 from exeat.storage.ledger import SqliteLedgerReader
+from exeat.storage.state import open_state
 
 TESTS = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str, str]]
@@ -381,3 +388,30 @@ def test_a_copy_holds_what_is_only_in_the_tail(home: Home, tmp_path: Path) -> No
     assert not (tmp_path / "copy.db.tail").exists()
     adds = [d for d in decisions(home.path) if d[0].action.id == "m/add"]
     assert len(adds) == 5 and made.entries > adds[-1][0].index
+
+
+@requirement("ID-10")
+def test_secrets_come_back_with_their_key_and_only_with_it(
+    stopped: Home, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = SecretId(TENANT, "", "", "github")
+    vault = open_vault(stopped.path, Settings(), stopped.state)
+    set_secret(vault, at, b"hush-41", stopped.act())
+    _, _, err = run("backup", tmp_path / "plain.tar", "--home", stopped.path)
+    assert "secrets of servers vault.key" in err
+    run("backup", tmp_path / "keys.tar", "--with-keys", "--home", stopped.path)
+    files = (tmp_path / "plain.tar", tmp_path / "keys.tar")
+    assert not [file for file in files if b"hush-41" in file.read_bytes()]
+    for name, opens in (("keys", True), ("plain", False)):
+        new = tmp_path / name
+        assert run("restore", tmp_path / f"{name}.tar", "--home", new)[0] == 0
+        with closing(open_state(new)) as state:
+            restored = open_vault(new, Settings(), state)
+            if opens:
+                assert restored.get(at) == b"hush-41"
+            else:
+                with pytest.raises(VaultFailed, match="is not in the file"):
+                    restored.get(at)
+    monkeypatch.setenv("EXEAT_VAULT_KEY_ENV", "MY_KEY")
+    _, _, err = run("backup", tmp_path / "other.tar", "--with-keys", "--home", stopped.path)
+    assert "the vault's key is never in it: keep the variable MY_KEY" in err

@@ -88,7 +88,7 @@ def test_discover_tells_it_as_data(run: Run, user: Path) -> None:
         ("codex", "inline"),
         ("codex", "dotted"),
     ]
-    assert told["gateway"] == GATEWAY and told["summary"]["bypassing"] == 7
+    assert told["gateways"] == [GATEWAY] and told["summary"]["bypassing"] == 7
     assert told["servers"][1]["same_server_in"][0].startswith("windsurf:")
 
 
@@ -322,16 +322,33 @@ def test_one_server_by_its_name(exeat: Run, user: Path) -> None:
 
 @requirement("REG-5")
 def test_an_undo_keeps_servers_that_something_relies_on(exeat: Run, user: Path) -> None:
-    assert exeat("adopt", "codex/docs", "codex/search", "--yes")[0] == 0
+    assert exeat("adopt", "codex/docs", "codex/search", "windsurf/zap", "--yes")[0] == 0
     assert exeat("person", "add", "bob")[0] == 0
     code, _, err = exeat(
         "agent", "add", "bot", "--owner", "ada", "--deputy", "bob", "--server", "docs", "--effect", "read",
         "--ends", "2099-01-31",
     )  # fmt: skip
     assert code == 0, err
+    code, _, err = exeat("server", "change", "search", "--trust", "5")
+    assert code == 0, err
     code, out, _ = exeat("adopt", "--undo")
-    assert code == 0 and "No longer registered: search." in out
+    assert code == 0 and "No longer registered: zap." in out
+    assert "Still registered: search: Server search was changed since." in out
     assert "Still registered: docs: The scope of agent bot names server docs." in out
+
+
+@requirement("REG-5", "ID-10")
+def test_forgetting_leaves_no_secret_in_the_home(exeat: Run, user: Path) -> None:
+    assert exeat("adopt", *ALL, "--yes")[0] == 0
+    assert exeat("connect", "codex", "--yes")[0] == 0
+    held = [p for p in (user / ".exeat").rglob("*") if p.is_file() and b"EXAMPLE" in p.read_bytes()]
+    assert len(held) == 8 and {p.suffix for p in held} == {".original"}
+    code, out, _ = exeat("adopt", "--forget")
+    assert code == 0 and "it can no longer be undone" in out
+    kept = [p for p in (user / ".exeat").rglob("*") if p.is_file()]
+    assert not [p for p in kept if b"EXAMPLE" in p.read_bytes()]
+    assert "no `exeat adopt` to undo" in exeat("adopt", "--undo")[2]
+    assert "One change at a time" in exeat("adopt", "--undo", "a", "b")[2]
 
 
 @requirement("REG-5")
@@ -451,6 +468,7 @@ def test_connect_writes_an_entry_without_a_secret_and_takes_it_back(
         assert "--key-file FILE" in err
     else:
         assert entry == WRITTEN[client]
+        assert "exeat client open" in err
     assert "is connected already" in exeat("connect", client, "--yes")[1]
     assert exeat("connect", client, "--undo")[0] == 0
     assert config_files(user, project()) == before
@@ -514,6 +532,18 @@ def test_connect_needs_a_home_and_a_port(run: Run, user: Path) -> None:
         '"https://gw.test/mcp"'
         in run("connect", "cursor", "--dry-run", "--gateway", "https://gw.test/mcp/")[1]
     )
+
+
+@requirement("REG-5")
+def test_a_public_address_is_what_clients_get(exeat: Run, user: Path) -> None:
+    (user / ".exeat" / "exeat.toml").write_text('public_url = "https://gw.example.test"\n')
+    assert exeat("connect", "cursor", "--yes")[0] == 0
+    assert '"url": "https://gw.example.test/mcp"' in (user / ".cursor/mcp.json").read_text()
+    (user / ".gemini/settings.json").write_text(
+        f'{{"mcpServers": {{"here": {{"httpUrl": "{GATEWAY}/git"}}}}}}'
+    )
+    _, out, _ = exeat("discover", "--client", "cursor", "--client", "gemini-cli")
+    assert "  exeat: through the gateway" in out and "  here: through the gateway" in out
 
 
 @requirement("REG-5")

@@ -293,3 +293,22 @@ async def test_a_document_is_fetched_seldom(portal: Portal, browser: Browser) ->
     code = await browser.consent(DOCUMENT)
     answer = await portal.redeem(DOCUMENT, code)
     assert answer.status_code == 200 and "refresh_token" not in answer.json()  # it asked for none
+
+
+@requirement("ID-7")
+async def test_an_apps_own_scheme_takes_an_admin(portal: Portal, browser: Browser) -> None:
+    uri = "cursor://anysphere.cursor-mcp/oauth/callback"
+    publish(portal, redirect_uris=[uri])
+    refused = await browser.get(authorize_path(DOCUMENT, redirect_uri=uri))
+    assert refused.status_code == 401 and "redirect URI is https" in refused.text
+    client, _ = portal.add("cursor", uri)
+    shown = await browser.get(authorize_path(client.id, redirect_uri=uri))
+    assert "form-action 'self' cursor:;" in shown.headers["content-security-policy"]
+    assert "Any program here could have asked" in shown.text
+    code = await browser.consent(client.id, redirect_uri=uri)
+    assert (await portal.redeem(client.id, code, redirect_uri=uri)).status_code == 200
+    again = await browser.get(authorize_path(client.id, redirect_uri=uri))
+    assert again.status_code == 200  # asked each time
+    for other in (uri + "/", "cursor://other/oauth/callback"):
+        wrong = await browser.get(authorize_path(client.id, redirect_uri=other))
+        assert wrong.status_code == 400 and "location" not in wrong.headers

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from requirements import requirement
 from exeat.core.errors import LedgerUnavailable
 from exeat.core.event import Event
 from exeat.core.ids import PersonId
+from exeat.evidence.canonical import decode_leaf, encode_leaf
 from exeat.evidence.model import DecisionLeaf, OutcomeLeaf, Receipt
 from exeat.evidence.note import Verifier
 from exeat.evidence.quota import LedgerLimits
@@ -215,3 +217,22 @@ async def test_a_change_of_the_registry_is_an_entry(tmp_path: Path) -> None:
     assert isinstance(await done, Receipt)
     await world.ledger.close()
     assert b'"event":"agent.suspended"' in (tmp_path / "l.db").read_bytes()
+
+
+@requirement("ID-11", "EVD-1")
+async def test_each_decision_names_how_its_server_is_kept_from_others(tmp_path: Path) -> None:
+    """An entry of exeat 0.1 has no such member, and is read as it was written."""
+    world = World(tmp_path / "l.db").start()
+    server = replace(REQUEST.server, mode="permit-enforced")
+    receipt = await world.decide(request=replace(REQUEST, server=server))
+    assert isinstance(receipt, Receipt)
+    found = EvidenceReader(SqliteLedgerReader(tmp_path / "l.db")).entry(receipt.index).leaf
+    assert isinstance(found, DecisionLeaf) and found.action.upstream_mode == "permit-enforced"
+    older = replace(REQUEST.server, mode="")
+    receipt = await world.decide(request=replace(REQUEST, server=older))
+    assert isinstance(receipt, Receipt)
+    raw = encode_leaf(
+        EvidenceReader(SqliteLedgerReader(tmp_path / "l.db")).entry(receipt.index).leaf
+    )
+    assert b"upstream_mode" not in raw and decode_leaf(raw).kind == "decision"
+    await world.ledger.close()

@@ -143,3 +143,31 @@ async def test_what_the_server_refuses_is_told_to_the_client(world: World) -> No
     answer = await world.ask(world.tool())
     assert answer.error["code"] == -31403 and "expired" in answer.error["message"]
     assert world.ledger.ended == [("rpc_error", "")]
+
+
+@requirement("ID-11", "GW-7")
+async def test_each_round_of_a_call_has_a_permit_that_binds_its_answers() -> None:
+    async def asks(seen: Any) -> None:
+        if "inputResponses" in seen.message["params"]:
+            seen.result({"content": [], "resultType": "complete"})
+        else:
+            asked = {"roots": {"method": "roots/list", "params": {}}}
+            state = {"requestState": "s-1"}
+            seen.result({"resultType": "input_required", "inputRequests": asked, **state})
+
+    async with World(permit=AT) as world:
+        numbers = itertools.count(1)
+        world.front.permits = Permits(
+            SIGNER, "exeat/gw1", 10, lambda: NOW, lambda size: next(numbers).to_bytes(size, "big")
+        )
+        world.upstream.script = asks
+        call = {"name": "add", "arguments": {}}
+        state = (await world.ask(world.modern("tools/call", call))).json["result"]["requestState"]
+        again = {**call, "inputResponses": {"roots": {"roots": []}}, "requestState": state}
+        assert (await world.ask(world.modern("tools/call", again))).json["result"]["content"] == []
+        first, second = check(world, 0), check(world, 1)
+        assert first.beside == "" and second.beside and first.id != second.id
+        assert first.decision != second.decision
+        for changes in ({"inputResponses": {}}, {"requestState": "s-2"}):
+            with pytest.raises(PermitRefused, match="other arguments"):
+                check(world, 1, params=changes)

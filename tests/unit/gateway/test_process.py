@@ -42,6 +42,7 @@ class Child:
         *,
         environ: Mapping[str, str] | None = None,
         kind: type[StdioProcess] = StdioProcess,
+        secrets: Mapping[str, str] | None = None,
         **spec: object,
     ) -> None:
         self.lines: asyncio.Queue[bytes] = asyncio.Queue()
@@ -52,6 +53,7 @@ class Child:
             ServerSpec(ServerId("echo"), Transport.STDIO, command=command, **spec),  # type: ignore[arg-type]
             isolation=NONE,
             environ=os.environ if environ is None else environ,
+            secrets=secrets or {},
             on_line=self.lines.put_nowait,
             on_exit=self._end,
         )
@@ -286,3 +288,12 @@ def test_between_restarts_calls_fail_at_once_and_a_healthy_minute_forgets() -> N
     assert policy.failures == 2
     policy = policy.started(10 * SECOND).exited(71 * SECOND, 0.0)
     assert policy.failures == 1
+
+
+@requirement("ID-10")
+async def test_a_secret_of_the_vault_is_in_the_childs_environment_and_nowhere_else() -> None:
+    code = "import os,sys; print('{}'); print('it is', os.environ['TOKEN'], file=sys.stderr)"
+    async with Child(code, secrets={"TOKEN": "hush-41"}) as child:
+        assert await child.end() == "exited with status 0"
+        assert child.process.stderr_tail().endswith("it is [redacted]")
+    assert "TOKEN" not in os.environ

@@ -534,6 +534,22 @@ async def test_a_bound_token_needs_a_fresh_proof_for_this_request() -> None:
 
 
 @requirement("ID-4")
+async def test_a_proof_whose_body_comes_later_serves_once_all_the_same() -> None:
+    idp, key = Idp(), ec_key()
+    token = bound(idp, key)
+    async with world(idp) as w, w.connect() as client:
+        raw = w.tool(key=token, fields={"dpop": proof(key, token)}).replace(b"Bearer", b"DPoP", 1)
+        head, _, body = raw.partition(b"\r\n\r\n")
+        for status in (200, 401):
+            client.write(head + b"\r\n\r\n")
+            await client.writer.drain()
+            client.write(body)
+            answer = await client.answer()
+            assert answer.status == status
+        assert len(w.upstream.calls) == 1
+
+
+@requirement("ID-4")
 async def test_two_proofs_in_one_request_are_refused() -> None:
     idp, key = Idp(), ec_key()
     token = bound(idp, key)

@@ -5,7 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requirements import requirement
 
-from exeat.identity.authorization.rules.redirects import read_redirect, redirect_matches
+from exeat.identity.authorization.rules.redirects import (
+    read_private,
+    read_redirect,
+    redirect_matches,
+)
 
 
 @requirement("ID-7")
@@ -109,6 +113,33 @@ def test_only_the_port_of_a_loopback_address_may_differ(
     registered: str, asked: str, same: bool
 ) -> None:
     assert redirect_matches(registered, asked) is same
+
+
+@requirement("ID-7")
+@pytest.mark.parametrize(
+    ("uri", "sound"),
+    [
+        ("cursor://anysphere.cursor-mcp/oauth/callback", True),
+        ("com.example.app://callback", True),
+        ("javascript://host/alert", False),
+        ("data://host/x", False),
+        ("file://host/x", False),
+        ("https://host/x", False),
+        ("http://host/x", False),
+        ("cursor:callback", False),
+        ("cursor://host/x?y=1", False),
+        ("cursor://host/x#y", False),
+        ("cursor://user@host/x", False),
+        ("CURSOR://host/x", False),
+        ("cursor://host/%2e", False),
+        ("cursor://host\\x", False),
+        ("cursor://host/x\n", False),
+        ("c://host/x", False),
+    ],
+)
+def test_schemes_of_apps(uri: str, sound: bool) -> None:
+    assert (read_private(uri) is not None) is sound
+    assert read_redirect(uri) is None or uri.startswith("http")
 
 
 @requirement("ID-7")

@@ -145,6 +145,18 @@ def test_memory_is_bounded_and_what_does_not_fit_is_refused_until_others_end() -
 
 
 @requirement("ID-11")
+def test_a_clock_that_goes_back_brings_no_permit_to_life_again() -> None:
+    seen = Seen()
+    check(PERMIT, seen=seen)
+    later = replace(PERMIT, id="b", issued_at=NOW + 60, expires_at=NOW + 70)
+    check(later, seen=seen, now=NOW + 61.0)
+    assert len(seen) == 1  # the first is forgotten
+    with pytest.raises(PermitRefused) as refused:
+        check(PERMIT, seen=seen, now=NOW + 1.0)
+    assert refused.value.reason == "replayed"
+
+
+@requirement("ID-11")
 def test_the_leeway_is_for_clocks_that_differ() -> None:
     check(PERMIT, now=NOW - 2.0)
     check(PERMIT, now=NOW + 11.9)

@@ -11,18 +11,30 @@ from exeat.core.errors import Invalid
 EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}  # noqa: S104 - compared
 
 
-def base_url(settings: Settings, port: int | None = None) -> str:
-    """``http://127.0.0.1:8717/mcp``: what `exeat up` serves.  Raises Invalid if the port is any."""
-    number = settings.port if port is None else port
-    if not number:
+def base_url(settings: Settings) -> str:
+    """``http://127.0.0.1:8717/mcp``: under which clients reach what `exeat up` serves, and for which
+    their tokens are (RFC 8707).  Raises Invalid if the port is any."""
+    if settings.public_url:
+        return f"{settings.public_url}/mcp"
+    if not settings.port:
         raise Invalid(
             "The gateway's port is chosen at each start.",
             remedy="Give --gateway URL, or set `port`.",
         )
+    return _own_url(settings)
+
+
+def addresses(settings: Settings) -> tuple[str, ...]:
+    """All under which the gateway may be known to clients; none if its port is any."""
+    own = (_own_url(settings),) if settings.port else ()
+    return (f"{settings.public_url}/mcp", *own) if settings.public_url else own
+
+
+def _own_url(settings: Settings) -> str:
     scheme = "http" if settings.tls_certificate is None else "https"
     host = EVERYWHERE.get(settings.host, settings.host)
     host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    return f"{scheme}://{host}:{number}/mcp"
+    return f"{scheme}://{host}:{settings.port}/mcp"
 
 
 def server_url(base: str, server: str) -> str:

@@ -116,4 +116,10 @@ def next_steps(client: Client, scope: Scope, name: str, *, has_key_file: bool) -
         )
     if scope is Scope.PROJECT and client in (CLAUDE_CODE, VSCODE):
         steps.append(f"{client.title} asks once whether to trust the project's servers")
-    return [*steps, client.restart.replace("NAME", name)]
+    steps.append(client.restart.replace("NAME", name))
+    if client is not CLAUDE_DESKTOP:
+        steps.append(
+            f"if {client.title} cannot sign in because it has to register itself first: "
+            "`exeat client open` lets it, for five minutes"
+        )
+    return steps

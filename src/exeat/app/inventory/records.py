@@ -48,7 +48,8 @@ class ChangedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``servers``: the ids that were registered with it."""
+    """``servers``: the ids that were registered with it.  ``undone``: it is put back, or its originals
+    are gone."""
 
     format: str
     id: str
@@ -161,7 +162,24 @@ def _put_all_back(home: Path, record: Record, back: Callable[..., bytes | None])
             if step is not None:
                 step.discard()
     _replace_record(folder, msgspec.structs.replace(record, undone=True))
+    _drop_originals(folder, record)
     return done
+
+
+def forget(home: Path, wanted: str | None, kind: str) -> Record:
+    """Deletes the originals of a record, and the secrets in them: it can no longer be undone.  Raises
+    NotFound, Conflict, Invalid."""
+    record = _choose(home, wanted, kind, None)
+    folder = home / FOLDER / record.id
+    _replace_record(folder, msgspec.structs.replace(record, undone=True))
+    _drop_originals(folder, record)
+    return record
+
+
+def _drop_originals(folder: Path, record: Record) -> None:
+    for each in record.files:
+        if each.original and (folder / each.original).exists():
+            files.remove(folder / each.original)
 
 
 def _original(folder: Path, each: ChangedFile) -> Found | None:
@@ -235,7 +253,7 @@ def _choose(home: Path, wanted: str | None, kind: str, client: str | None) -> Re
         if not found:
             raise NotFound(f"There is no change {wanted!r}.", remedy=_known(listed))
         if found[0].undone:
-            raise Conflict(f"{wanted} was undone already.")
+            raise Conflict(f"{wanted} was undone or forgotten already.")
         return found[0]
     fits = [
         each

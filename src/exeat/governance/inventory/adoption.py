@@ -122,7 +122,10 @@ def _http(entry: Entry, server: ServerId) -> Adopted:
             remedy="Use a header instead if the server takes one, and adopt it then.",
         )
     kept = _Kept()
-    parts = urlsplit(entry.url)
+    try:
+        parts = urlsplit(entry.url)
+    except ValueError:
+        raise CannotAdopt("its address is none") from None
     if "@" in parts.netloc:
         user, _, host = parts.netloc.rpartition("@")
         known = base64.b64encode(unquote(user).encode()).decode()

@@ -64,6 +64,11 @@ class _Reader:
     def fail(self, position: int, what: str) -> Malformed:
         return Malformed.at(self.text, position, what)
 
+    def note(self, position: int, what: str) -> None:
+        """The first of its kind: to say where each is would take a walk through the text for each."""
+        if all(each.what != what for each in self.notes):
+            self.notes.append(self.fail(position, what))
+
     def skip(self, at: int) -> int:
         """Over white space and comments."""
         while True:
@@ -73,7 +78,7 @@ class _Reader:
             found = _COMMENT.match(self.text, at)
             if found is None:
                 raise self.fail(at, "a comment that does not end")
-            self.notes.append(self.fail(at, "a comment"))
+            self.note(at, "a comment")
             at = found.end()
 
     def value(self, at: int, depth: int) -> Node:
@@ -111,7 +116,7 @@ class _Reader:
             after, comma = self.separator(node.end, "}")
             members.append(Member(key, at, node, comma))
             if key in value:
-                self.notes.append(self.fail(at, "a key that stands twice"))
+                self.note(at, "a key that stands twice")
             value[key] = node.value
             at = after
         return Node(start, at + 1, value, tuple(members))
@@ -131,7 +136,7 @@ class _Reader:
         if self.text[at : at + 1] == ",":
             after = self.skip(at + 1)
             if self.text[after : after + 1] == close:
-                self.notes.append(self.fail(at, "a comma after the last one"))
+                self.note(at, "a comma after the last one")
             return after, at
         if self.text[at : at + 1] != close:
             raise self.fail(at, f"neither a comma nor {close}")
@@ -183,11 +188,14 @@ class JsonText:
         if going[-1] == len(members) - 1 and len(going) > 1 and members[-1].comma < 0:
             kept = max(n for n in range(len(members)) if n not in going[1:])
             comma = members[kept].comma
-            edits.append(Edit(comma, comma + 1, ""))
+            edits.append(self._without_comma(comma))
         wanted = with_value(self.value, entry, swapped_value(node.value, new, drop))
         return self._confirmed(apply(self.text, edits), wanted)
 
     def added(self, holder: Path, name: str, new: Mapping[str, Any]) -> str:
+        listed = lookup(self.value, holder)
+        if isinstance(listed, Mapping) and name in listed:
+            raise CannotEdit(f"{name!r} is there already.")
         wanted = with_value(self.value, (*holder, name), dict(new))
         depth = 0
         while depth < len(holder) and lookup(self.value, holder[: depth + 1]) is not None:
@@ -215,7 +223,7 @@ class JsonText:
         edits = [self._without(members[place])]
         if place == len(members) - 1 and place and members[place].comma < 0:
             comma = members[place - 1].comma
-            edits.append(Edit(comma, comma + 1, ""))
+            edits.append(self._without_comma(comma))
         return self._confirmed(apply(self.text, edits), wanted)
 
     def _node(self, path: Path) -> Node:
@@ -239,10 +247,19 @@ class JsonText:
             return Edit(max(line, 0), tail.end(), "")
         start = member.start
         if member.comma < 0:
-            start -= len(self.text[:start]) - len(self.text[:start].rstrip(" \t"))
+            start = len(self.text[:start].rstrip(" \t"))
         else:
-            end += len(self.text[end:]) - len(self.text[end:].lstrip(" \t"))
+            end = self._past_spaces(end)
         return Edit(start, end, "")
+
+    def _without_comma(self, comma: int) -> Edit:
+        after = self._past_spaces(comma + 1)
+        return Edit(comma, after if self.text[after : after + 1] not in "\r\n/" else comma + 1, "")
+
+    def _past_spaces(self, at: int) -> int:
+        while self.text[at : at + 1] in (" ", "\t"):
+            at += 1
+        return at
 
     def _insertion(self, node: Node, key: str, value: Any) -> Iterator[Edit]:
         """One member more at the end of an object, written as its neighbours are."""

@@ -1,7 +1,7 @@
 """Which servers move behind the gateway, under which ids, and what their clients' files say then."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -100,11 +100,13 @@ def _move(seen: Seen, known: _Known, around: Around) -> Move:
     spec = replace(found.spec, id=server)
     check_spec(spec)
     _check_text(spec)
-    told = [f"its own sign-in ({', '.join(seen.entry.sign_in)}) is not carried over"]
-    told = (told if seen.entry.sign_in else []) + [
-        f"{variable.name} goes to another server, too: both get one value"
-        for variable in found.variables
-        if variable.name in known.variables
+    told = [
+        *_sign_in(seen.entry, spec),
+        *(
+            f"{variable.name} goes to another server, too: both get one value"
+            for variable in found.variables
+            if variable.name in known.variables
+        ),
     ]
     known.specs[server] = spec
     for variable in found.variables:
@@ -114,9 +116,30 @@ def _move(seen: Seen, known: _Known, around: Around) -> Move:
     return Move(seen, server, spec, found.variables, found.secrets, new=True, notes=tuple(told))
 
 
+def _sign_in(entry: Entry, spec: ServerSpec) -> Iterator[str]:
+    """An HTTP server without a header may be one to which people sign in (ID-9)."""
+    if spec.url and not (spec.headers_from or spec.headers_secret):
+        own = (
+            f"its own sign-in ({', '.join(entry.sign_in)}) is not carried over"
+            if entry.sign_in
+            else "no credential stands in its entry"
+        )
+        yield f"{own}; if people sign in: exeat server change {spec.id} --auth authorization-code"
+
+
 def _same(one: ServerSpec, other: ServerSpec) -> bool:
-    """``run_as`` and ``shared`` are the gateway's own concern."""
-    return replace(one, run_as="", shared=False) == replace(other, run_as="", shared=False)
+    """In what a client's file says; the rest (isolation, sign-in, permits) is the gateway's concern."""
+    fields = (
+        "url",
+        "command",
+        "cwd",
+        "env",
+        "env_from",
+        "env_secret",
+        "headers_from",
+        "headers_secret",
+    )
+    return all(getattr(one, name) == getattr(other, name) for name in fields)
 
 
 def _check_text(spec: ServerSpec) -> None:

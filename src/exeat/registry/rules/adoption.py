@@ -25,12 +25,12 @@ def proposed_name(stranger: Stranger) -> str:
 def proposed_scope(
     stranger: Stranger, servers: Iterable[ServerId], tools: Mapping[str, Tool]
 ) -> Scope:
-    """The registered servers that it tried, and the effects of the tools it tried, as confirmed by a
-    person; reading alone where nothing is confirmed.  Its owner still has to accept it."""
+    """The registered servers that it tried, and the effects of the tools it tried: as a person confirmed
+    them, else the worst (EXECUTE).  It is a proposal; its owner has to accept it."""
     known = stranger.servers & frozenset(servers)
     effects = {Effect.READ}
     for action in stranger.tried:
         tool = tools.get(action)
-        if tool is not None and tool.profile is not None:
-            effects.add(tool.profile.effect)
+        if tool is not None:
+            effects.add(Effect.EXECUTE if tool.profile is None else tool.profile.effect)
     return Scope(frozenset(map(ServerId, known)), frozenset(effects))

@@ -11,7 +11,7 @@ from requirements import requirement
 
 from exeat.app.inventory import files
 from exeat.app.inventory.files import FILE_MAX_BYTES, Found, read
-from exeat.app.inventory.records import FOLDER, Change, Record, carried_out, records, undo
+from exeat.app.inventory.records import FOLDER, Change, Record, carried_out, forget, records, undo
 from exeat.core.errors import Conflict, ExeatError, Invalid, NotFound
 
 
@@ -53,12 +53,27 @@ def test_a_change_keeps_rights_and_its_undo_gives_the_bytes(home: Path, one: Pat
     assert stat.S_IMODE(one.stat().st_mode) == 0o640
     assert [p.name for p in one.parent.iterdir()] == ["one.json"]
     assert records(home)[0].undone
-    with pytest.raises(Conflict, match="was undone already"):
+    with pytest.raises(Conflict, match="was undone or forgotten already"):
         undo(home, record.id, "adopt")
     with pytest.raises(NotFound, match="no `exeat adopt` to undo"):
         undo(home, None, "adopt")
     with pytest.raises(NotFound, match="no change 'x'"):
         undo(home, "x", "adopt")
+
+
+@requirement("REG-5")
+def test_originals_go_with_the_undo_or_when_they_are_forgotten(home: Path, one: Path) -> None:
+    with done(home, change(one, b"1")) as record:
+        pass
+    undo(home, record.id, "adopt")
+    assert [p.name for p in (home / FOLDER / record.id).iterdir()] == ["manifest.json"]
+    with done(home, change(one, b"2")) as record:
+        pass
+    assert forget(home, None, "adopt").id == record.id
+    assert [p.name for p in (home / FOLDER / record.id).iterdir()] == ["manifest.json"]
+    assert one.read_bytes() == b"2"
+    with pytest.raises(Conflict, match="was undone or forgotten already"):
+        undo(home, record.id, "adopt")
 
 
 @requirement("REG-5")

@@ -217,6 +217,24 @@ def test_one_variable_of_the_environment_cannot_hold_two_values() -> None:
     assert plan.moves[1].notes == ("API_KEY goes to another server, too: both get one value",)
 
 
+@requirement("REG-5", "ID-9")
+def test_a_server_to_which_people_may_sign_in_is_told() -> None:
+    seen = survey(
+        [
+            one({"url": "https://a.test/mcp"}),
+            one({"url": "https://b.test/mcp", "auth": {"CLIENT_ID": "c"}}),
+            one({"url": "https://c.test/mcp", "headers": {"X-Key": "EXAMPLE-0"}}),
+        ],
+        HERE,
+    )
+    how = "if people sign in: exeat server change x{} --auth authorization-code"
+    assert [m.notes for m in plan_moves(seen, {}, AROUND).moves] == [
+        (f"no credential stands in its entry; {how.format('')}",),
+        (f"its own sign-in (auth) is not carried over; {how.format('-2')}",),
+        (),
+    ]
+
+
 @requirement("REG-5")
 def test_what_goes_through_the_gateway_already_stays() -> None:
     seen = survey([one({"url": "http://localhost:8717/mcp/git"})], HERE)

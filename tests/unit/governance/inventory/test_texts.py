@@ -82,6 +82,7 @@ def test_what_some_readers_refuse_is_noted() -> None:
         ),
         ('{"s":{"x":{"command":"c","args":[],"tools":["t"]}}}', '{"s":{"x":{"url": "U","tools":["t"]}}}'),
         ('{"s":{"x":{"tools":["t"], "command":"c", "args":[]}}}', '{"s":{"x":{"tools":["t"], "url": "U"}}}'),
+        ('{"s": {"x": {"command": "c", "args": [], "env": {}}}}', '{"s": {"x": {"url": "U"}}}'),
         (
             '{"s": {"x": {\r\n  "command": "c",\r\n  "args": [],\r\n  "on": true,\r\n  "env": {},\r\n}}}',
             '{"s": {"x": {\r\n  "url": "U",\r\n  "on": true,\r\n}}}',

@@ -10,6 +10,7 @@ from exeat.core.ids import AgentId
 CODE: Final = "authorization_code"
 REFRESH: Final = "refresh_token"
 CREDENTIALS: Final = "client_credentials"
+JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 NAME_MAX_CHARS: Final = 100
 REDIRECTS_MAX: Final = 10

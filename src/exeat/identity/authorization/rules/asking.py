@@ -6,11 +6,16 @@ from typing import Final
 from urllib.parse import urlencode
 
 from exeat.core.ids import ServerId
-from exeat.identity.authorization.model.client import CODE, Client
+from exeat.identity.authorization.model.client import CODE, Client, ClientKind
 from exeat.identity.authorization.model.refusal import Refused
 from exeat.identity.authorization.rules.parameters import need
 from exeat.identity.authorization.rules.pkce import challenge_is_sound
-from exeat.identity.authorization.rules.redirects import Redirect, read_redirect, redirect_matches
+from exeat.identity.authorization.rules.redirects import (
+    Redirect,
+    read_private,
+    read_redirect,
+    redirect_matches,
+)
 from exeat.identity.authorization.rules.resources import Resource, Resources
 from exeat.identity.authorization.rules.scopes import read_scopes
 
@@ -32,7 +37,7 @@ class Asking:
 
     @property
     def redirect(self) -> Redirect:
-        found = read_redirect(self.redirect_uri)
+        found = read_redirect(self.redirect_uri) or read_private(self.redirect_uri)
         assert found is not None  # noqa: S101 - it matched a registered one
         return found
 
@@ -40,7 +45,7 @@ class Asking:
     def impersonable(self) -> bool:
         """Any program on the person's machine could have asked for this in the client's name, so a
         remembered consent would be everybody's (OAuth 2.1 7.3)."""
-        return self.redirect.loopback and not self.client.confidential
+        return self.redirect.native and not self.client.confidential
 
 
 def redirect_of(client: Client, given: Mapping[str, str]) -> str:
@@ -49,7 +54,9 @@ def redirect_of(client: Client, given: Mapping[str, str]) -> str:
     asked = need(given, "redirect_uri")
     if CODE not in client.grants or not client.redirects:
         raise Refused("unauthorized_client", "This client does not sign people in.")
-    if read_redirect(asked) is None or not any(
+    by_admin = client.kind is ClientKind.REGISTERED
+    sound = read_redirect(asked) or (read_private(asked) if by_admin else None)
+    if sound is None or not any(
         redirect_matches(registered, asked) for registered in client.redirects
     ):
         raise Refused("invalid_request", "The redirect URI is not one of this client's.")

@@ -17,6 +17,15 @@ _URI: Final = re.compile(
     r"(?P<rest>(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?"
     r"(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?)"
 )
+_PRIVATE: Final = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]{1,40})://(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)"
+    r"(?P<rest>(?:/[A-Za-z0-9._~-]+)*/?)"
+)
+_NOT_AN_APP: Final = frozenset(
+    {"http", "https", "ws", "wss", "ftp", "file", "filesystem", "data", "blob", "about", "javascript",
+     "vbscript", "view-source", "chrome", "resource", "jar", "intent", "mailto", "tel", "sms", "ssh"}
+)  # fmt: skip
+"""Schemes that a browser acts on itself, or that are somebody else's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,11 @@ class Redirect:
     @property
     def loopback(self) -> bool:
         return self.host in LOOPBACK
+
+    @property
+    def native(self) -> bool:
+        """It goes to a program on the person's machine, which cannot prove that it is the right one."""
+        return self.loopback or self.scheme not in ("http", "https")
 
     @property
     def origin(self) -> str:
@@ -46,6 +60,15 @@ def read_redirect(uri: str) -> Redirect | None:
     if ".." in found.host or (found.scheme == "http" and not found.loopback):
         return None
     return found
+
+
+def read_private(uri: str) -> Redirect | None:
+    """RFC 8252 7.1: an app's own scheme (``cursor://…``).  Only an admin may register one: any program
+    can claim it.  It matches character by character."""
+    match = _PRIVATE.fullmatch(uri)
+    if match is None or len(uri) > REDIRECT_MAX_CHARS or match["scheme"] in _NOT_AN_APP:
+        return None
+    return Redirect(match["scheme"], match["host"], "", match["rest"])
 
 
 def why_not_redirect(uri: str) -> str:

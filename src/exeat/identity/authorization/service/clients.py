@@ -11,6 +11,7 @@ from exeat.identity.authorization.model.client import (
     CODE,
     CREDENTIALS,
     EXCHANGE,
+    JWT_BEARER,
     REDIRECTS_MAX,
     REFRESH,
     SECRET_LIFE_MAX_DAYS,
@@ -24,7 +25,7 @@ from exeat.identity.authorization.model.client import (
 from exeat.identity.authorization.model.doing import ITSELF, SECOND_NS, Doing
 from exeat.identity.authorization.model.refusal import Refused
 from exeat.identity.authorization.rules.documents import client_of_registration, public_keys
-from exeat.identity.authorization.rules.redirects import why_not_redirect
+from exeat.identity.authorization.rules.redirects import read_private, why_not_redirect
 from exeat.identity.authorization.service.tokens import Draw
 from exeat.identity.authorization.store import AuthorizationChange, AuthorizationStore
 
@@ -155,7 +156,7 @@ def _made(new: New, secret: str, now: int) -> Client:
     if len(new.redirects) > REDIRECTS_MAX:
         raise Invalid(f"A client has at most {REDIRECTS_MAX} redirect URIs.")
     for uri in new.redirects:
-        if why := why_not_redirect(uri):
+        if (why := why_not_redirect(uri)) and read_private(uri) is None:
             raise Invalid(f"{uri!r} cannot be a redirect URI: {why}.")
     if new.agent is not None and not secret and not new.jwks:
         raise Invalid("An agent's client needs a secret or keys.")
@@ -172,9 +173,16 @@ def _made(new: New, secret: str, now: int) -> Client:
         new.name,
         method,
         tuple(new.redirects),
-        frozenset({CREDENTIALS, EXCHANGE} if new.agent is not None else {CODE, REFRESH}),
+        _grants(new, method),
         now + new.days * DAY_NS,
         agent=new.agent,
         secret_digest=secret_digest(secret) if secret else None,
         jwks=jwks,
     )
+
+
+def _grants(new: New, method: ClientAuth) -> frozenset[str]:
+    """Only who proves who it is may bring an identity provider's assertion (ID-JAG)."""
+    if new.agent is not None:
+        return frozenset({CREDENTIALS, EXCHANGE})
+    return frozenset({CODE, REFRESH} if method is ClientAuth.NONE else {CODE, REFRESH, JWT_BEARER})
