@@ -2,7 +2,11 @@
 browser, and an agent that is led to the consent page."""
 
 import json
-from collections.abc import Iterator
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from browsing import Browser
-from gateways import Gateway, Wire, decisions, entries, running, verified
+from gateways import Gateway, Wire, decisions, entries, environ, running, verified
 from homes import ADA, BOB, Home
 from local_as import LocalAs
 from local_site import Answer, Asked, LocalSite, site_in_thread
@@ -157,3 +161,42 @@ def test_evidence_says_that_consent_was_missing_and_then_obtained(
     outcomes = [status for _, _, status in decisions(home.path)]
     assert outcomes.count("failed") == 1 and outcomes[-1] == "ok"
     assert "upstream.credential_obtained" in str([entry.leaf for entry in entries(home.path)])
+
+
+@requirement("ID-9")
+def test_the_tools_of_such_a_server_are_seen_from_the_command_line(
+    tmp_path: Path, drive: Drive
+) -> None:
+    home, _ = made(tmp_path / "home", drive)
+    (home.path / "operator").write_text("ada")
+
+    def observe(*more: str) -> str:
+        command = [str(Path(sys.executable).with_name("exeat")), "server", "observe", "drive"]
+        told = environ(EXEAT_HOME=str(home.path), EXEAT_CONTROL_PORT=control.rpartition(":")[2])
+        done = subprocess.run(
+            [*command, *more, "--home", str(home.path)], capture_output=True, text=True, env=told
+        )
+        return done.stdout + done.stderr
+
+    with running(Gateway(home.path)) as gateway:
+        until(lambda: "sign-in and consent" in gateway.output)
+        control = re.findall(r"sign-in and consent: (\S+)", gateway.output)[0]
+        assert "--for AGENT/PERSON" in observe()
+        said = observe("--for", "bot/ada")
+        link = re.findall(
+            r"http://localhost:\d+/upstreams/consent/[\w.=-]+", said.replace("\n", "")
+        )
+        assert link, said
+        with Browser(control) as ada:
+            ada.sign_in(home)
+            assert ada.consent(link[0]).status_code == 200
+        assert "drive shows 1 tools" in observe("--for", "bot/ada")
+        assert gateway.stop() == 0
+    home.state.close()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 15
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
