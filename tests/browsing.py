@@ -1,10 +1,17 @@
 """A browser without a window: cookies, forms of our own pages, redirects followed one by one."""
 
+import os
 import re
+import time
 from html import unescape
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
+from homes import ADA, Home
+
+from exeat.core.ids import PersonId
+from exeat.identity.authorization.model.doing import Doing
+from exeat.identity.signin.service import RelyingParty, SignIn
 
 _FIELD = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
 _ACTION = re.compile(r' method="post" action="([^"]*)"')
@@ -21,6 +28,12 @@ class Browser:
 
     def close(self) -> None:
         self.client.close()
+
+    def __enter__(self) -> "Browser":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def get(self, url: str) -> httpx2.Response:
         """The page, wherever redirects lead to."""
@@ -46,9 +59,12 @@ class Browser:
             return self.get(urljoin(url, answer.headers["location"]))
         return answer
 
-    def sign_in(self, link: str) -> None:
-        """With a one-time link."""
-        page = self.submit(self.get(link))
+    def sign_in(self, home: Home, person: PersonId = ADA) -> None:
+        """With a one-time link, as ``exeat person link`` makes it."""
+        party = RelyingParty("localhost", self.control)
+        doing = Doing(ADA, "test", time.time_ns(), "for a test")
+        token = SignIn(home.state.sign_in, party, os.urandom).make_link(person, doing)
+        page = self.submit(self.get(f"{self.control}/link/{token}"))
         assert page.status_code == 200, page.text
 
     def consent(self, url: str) -> httpx2.Response:

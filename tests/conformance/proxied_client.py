@@ -30,8 +30,6 @@ from homes import ADA, Home
 from suite import free_port, wait_for
 
 from exeat.core.upstream_auth import NO_AUTH, AuthMode, UpstreamAuth
-from exeat.identity.authorization.model.doing import Doing
-from exeat.identity.signin.service import RelyingParty, SignIn
 from exeat.registry.rules.pins import definition_digest
 
 DOCUMENT = "https://conformance-test.local/client-metadata.json"
@@ -94,13 +92,6 @@ class Under:
         self.consents = 0
         self.client = httpx2.Client(timeout=60)
         self.lock = threading.Lock()
-
-    def sign_in(self) -> None:
-        sign_in = SignIn(
-            self.home.state.sign_in, RelyingParty("localhost", self.browser.control), os.urandom
-        )
-        token = sign_in.make_link(ADA, Doing(ADA, "test", time.time_ns(), "for a test"), first=None)
-        self.browser.sign_in(f"{self.browser.control}/link/{token}")
 
     def gave_consent(self, text: str) -> bool:
         """True if the text names a consent page, and the person went there."""
@@ -252,7 +243,7 @@ def handler(under: Under) -> type[BaseHTTPRequestHandler]:
 def main() -> int:
     url, scenario = sys.argv[-1], os.environ.get("MCP_CONFORMANCE_SCENARIO", "")
     with gateway(url, scenario) as under:
-        under.sign_in()
+        under.browser.sign_in(under.home)
         under.pin()
         before = ThreadingHTTPServer(("127.0.0.1", 0), handler(under))
         before.daemon_threads = True

@@ -114,7 +114,11 @@ class Gateway:
         self.vault = open_vault(home, settings, state)
         self.secrets = Opener(self.vault, self.loop)
         self.credentials = make_credentials(
-            settings, self.vault, self.secrets, _key(home / "keys" / "state.key"), self.journal
+            settings,
+            self.vault,
+            self.secrets,
+            _key(home / "keys" / "state.key"),
+            self.journal.upstream,
         )
         self.upstreams = Upstreams(
             Surroundings(
@@ -351,6 +355,11 @@ def _master(path: Path) -> bytes:
 
 
 _key = _master
+
+
+def state_key(home: Path) -> bytes:
+    """What all gateways of a home seal with that comes back by way of a client or a browser."""
+    return _key(home / "keys" / "state.key")
 
 
 def must_exist(home: Path, settings: Settings) -> None:

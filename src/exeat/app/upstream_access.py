@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -11,7 +11,6 @@ from exeat.adapters.consent_links import ConsentLinks
 from exeat.adapters.oauth_client import OAuthClient
 from exeat.adapters.upstream_credentials import UpstreamCredentials
 from exeat.app.fetching import LOCAL_HOSTS, make_fetcher
-from exeat.app.journal import Journal
 from exeat.app.settings import Settings
 from exeat.app.vault import HomeVault, Opener
 from exeat.core.errors import NotFound
@@ -19,6 +18,8 @@ from exeat.core.ids import ServerId
 from exeat.core.secret import TENANT, SecretId
 from exeat.registry.model.act import EXEAT, Act
 
+Tell = Callable[[str, ServerId, Mapping[str, Any]], None]
+"""(kind, server, details) → an event."""
 DOCUMENT_PATH: Final = "/upstreams/client.json"
 
 
@@ -63,7 +64,7 @@ def _act() -> Act:
 
 
 def make_credentials(
-    settings: Settings, vault: HomeVault, secrets: Opener, state_key: bytes, journal: Journal
+    settings: Settings, vault: HomeVault, secrets: Opener, state_key: bytes, tell: Tell
 ) -> UpstreamCredentials:
     """Raises Invalid for settings of the guarded client."""
     strict = OAuthClient(make_fetcher(settings), time.time_ns)
@@ -74,7 +75,7 @@ def make_credentials(
         return local if urlsplit(url).hostname in LOCAL_HOSTS else strict
 
     def notice(kind: str, server: str, details: Mapping[str, Any]) -> None:
-        journal.upstream(kind, ServerId(server), details)
+        tell(kind, ServerId(server), details)
 
     own = settings.issuer + DOCUMENT_PATH if settings.issuer.startswith("https://") else ""
     return UpstreamCredentials(

@@ -1,7 +1,7 @@
 """``exeat server``: the MCP servers behind the gateway."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,8 +20,13 @@ from exeat.cli.desk import (
     table,
 )
 from exeat.cli.server_register import add, change
+from exeat.core.errors import Invalid
 from exeat.core.ids import ServerId
 
+ForOption = Annotated[
+    str,
+    typer.Option("--for", help="AGENT/PERSON, where the server gives access to people."),
+]
 app = typer.Typer(
     help="MCP servers behind the gateway, HTTP and stdio.",
     no_args_is_help=True,
@@ -66,26 +71,42 @@ def show(name: str, home: HomeOption = None) -> None:
 
 
 @app.command()
-def observe(name: str, home: HomeOption = None, as_: AsOption = None) -> None:
+def observe(
+    name: str,
+    for_: ForOption = "",
+    home: HomeOption = None,
+    as_: AsOption = None,
+) -> None:
     """Ask the server for its tools; keep what is new or changed for review."""
     desk = open_desk(home, as_)
-    observed(desk, ServerId(name))
+    observed(desk, ServerId(name), for_)
     next_step(f"exeat tool list {name}, then `exeat tool pin {name} --all` (or one by one)")
 
 
-def observed(desk: Desk, server: ServerId) -> None:
+def observed(desk: Desk, server: ServerId, principal: str = "") -> None:
     from exeat.app.observe import fetch_definitions
+    from exeat.app.serve import state_key
     from exeat.app.settings import load_settings
+    from exeat.app.upstream_access import make_credentials
     from exeat.app.vault import Opener, open_vault
 
     with desk.state.registry.read() as read:
         spec = read.server(server).spec
-    vault = open_vault(desk.home, load_settings(desk.home), desk.state)
+    if spec.auth.per_user and "/" not in principal:
+        raise Invalid(
+            f"Server {server} shows its tools to people who gave consent.",
+            remedy=f"exeat server observe {server} --for AGENT/PERSON",
+        )
+    settings = load_settings(desk.home)
+    vault = open_vault(desk.home, settings, desk.state)
 
     async def look() -> list[dict[str, Any]]:
         secrets = Opener(vault, asyncio.get_running_loop())
+        own = make_credentials(
+            settings, vault, secrets, state_key(desk.home), lambda kind, server, details: None
+        )
         try:
-            return await fetch_definitions(spec, desk.home, secrets.open)
+            return await fetch_definitions(spec, desk.home, secrets.open, own, principal or "exeat")
         finally:
             secrets.close()
 

@@ -19,7 +19,6 @@ from exeat.gateway.link import Handle, MessageSink, Outbound
 from exeat.gateway.link_http import LegacyHttpLink, ModernHttpLink, _LegacyCall, header_lines
 from exeat.gateway.origin import Origin
 from exeat.gateway.ports import Account
-from exeat.gateway.wire import request_message
 
 SENT_MAX: Final = 3
 """Times that one request may leave: refused, refused for want of scope, carried out."""
@@ -248,8 +247,6 @@ class GuardedLegacyLink(LegacyHttpLink):
         watch: Callable[[ResponseHead], None],
         resume: Callable[[bytes], bytes] | None,
     ) -> Guarded:
-        body = request_message(mine, outbound.method, outbound.params)
-
         def begin(on_head: Callable[[ResponseHead], None]) -> HttpCall:
             def head(found: ResponseHead) -> None:
                 watch(found)
@@ -257,7 +254,7 @@ class GuardedLegacyLink(LegacyHttpLink):
 
             call = HttpCall(self.origin, mine, outbound, sink, resume)
             call.on_head = head
-            return call.start(self.first(body))
+            return call.start(self.raw(outbound, mine))
 
         return Guarded(self.origin.loop, self._wallet, outbound, sink, begin).start()
 

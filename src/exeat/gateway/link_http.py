@@ -135,11 +135,13 @@ class LegacyHttpLink:
         """Send the request that opens the session."""
         call = HttpCall(self.origin, outbound.id, outbound, sink)
         call.on_head = on_head
-        return call.start(self.first(request_message(0, outbound.method, outbound.params)))
+        return call.start(self.raw(outbound, 0))
 
-    def first(self, body: bytes) -> bytes:
-        """The whole HTTP request that opens the session; ``body``: the initialize request."""
-        return b"%bcontent-length: %d\r\n\r\n%b" % (self._head("POST"), len(body), body)
+    def raw(self, outbound: Outbound, mine: RequestId) -> bytes:
+        """The whole HTTP request."""
+        body = request_message(mine, outbound.method, outbound.params)
+        head = self._head("POST") + _permit_line(outbound)
+        return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
 
     def opened(self, session_id: str, version: str) -> None:
         """The handshake is over: the session id (may be empty) and the negotiated version."""
@@ -155,12 +157,9 @@ class LegacyHttpLink:
 
     def call(self, outbound: Outbound, sink: MessageSink) -> Handle:
         mine = self.next_id()
-        body = request_message(mine, outbound.method, outbound.params)
-        head = self._head("POST") + _permit_line(outbound)
-        raw = b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
         call = HttpCall(self.origin, mine, outbound, sink, self._resume)
         call.on_head = self._watch
-        return _LegacyCall(self, mine, call.start(raw))
+        return _LegacyCall(self, mine, call.start(self.raw(outbound, mine)))
 
     def _resume(self, last_event_id: bytes) -> bytes:
         return b"%blast-event-id: %b\r\n\r\n" % (self._head("GET"), last_event_id)

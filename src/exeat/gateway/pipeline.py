@@ -173,7 +173,8 @@ class Pipeline:
 
     def still(self, enforced: Enforced) -> bool:
         """Whether a recorded action may leave once more, after what was sent came back undone."""
-        return self._again(enforced, "state_changed").permitted
+        request = self.refreshed(enforced.request)
+        return self._decide(self.state.view, request).verdict is Verdict.PERMIT
 
     def refreshed(self, request: AccessRequest, at: int | None = None) -> AccessRequest:
         """The same request on the facts in force now: a probe or a question may have taken a while.

@@ -17,8 +17,9 @@ from requirements import requirement
 from exeat.adapters.consent import WAITING_S, Consent
 from exeat.adapters.consent_links import LIFE_S, ConsentLinks, Wish
 from exeat.adapters.fetch import Fetcher
+from exeat.adapters.held_tokens import MemoryTokens
 from exeat.adapters.oauth_client import OAuthClient
-from exeat.adapters.upstream_credentials import MemoryTokens, UpstreamCredentials
+from exeat.adapters.upstream_credentials import UpstreamCredentials
 from exeat.core.facts import ServerSpec, Transport
 from exeat.core.ids import ServerId
 from exeat.core.upstream_auth import (

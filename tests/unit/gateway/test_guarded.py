@@ -195,6 +195,7 @@ async def test_an_agent_that_was_suspended_meanwhile_is_not_sent_again() -> None
         answer = await asking
         assert "changed meanwhile" in answer.error["message"]
         assert [bearer(seen) for seen in world.upstream.calls] == ["Bearer good"] * 2
+        assert world.ledger.ended == [("ok", ""), ("failed", "not_sent")]  # one outcome each
 
 
 @requirement("ID-9")
