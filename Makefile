@@ -40,6 +40,7 @@ conformance: $(READY) ## official MCP suite: directly and through the gateway (n
 
 interop: $(READY) ## real clients with real servers through the gateway (needs npm)
 	@$(BIN)/python tests/interop/run.py $(INTEROP_ARGS)
+	@$(BIN)/python tests/interop/sign_in.py
 
 bench: $(READY) ## measure exeat against nginx, FastMCP and mcp-proxy; BENCH_ARGS="--quick"
 	@$(BIN)/python bench/run.py $(BENCH_ARGS)

@@ -45,6 +45,10 @@ class Person:
 
     def allow(self, url: str, agent: str = "later", decision: str = "allow") -> dict[str, str]:
         """What the client is told at its redirect URI."""
+        return dict(parse_qsl(urlsplit(self.sent_to(url, agent, decision)).query))
+
+    def sent_to(self, url: str, agent: str = "later", decision: str = "allow") -> str:
+        """Where the browser is sent after the person decided."""
         page = self.http.get(url)
         if page.status_code == 200:
             found = re.search(r'name="seen" value="([0-9a-f]+)"', page.text)
@@ -54,7 +58,7 @@ class Person:
             }  # fmt: skip
             page = self.http.post(url, data=form)
         assert page.status_code == 303, page.text
-        return dict(parse_qsl(urlsplit(page.headers["location"]).query))
+        return str(page.headers["location"])
 
 
 def _csrf(text: str) -> str:

@@ -22,7 +22,7 @@ from suite import Suite, build
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[1]
 ENVIRONMENTS: Final = ("peers", "old")
-DRIVERS: Final = ("ts1.mjs", "ts2.mjs")
+DRIVERS: Final = ("ts1.mjs", "ts2.mjs", "oauth.mjs")
 
 
 class NotInstalled(Exception):

@@ -77,6 +77,14 @@ async def test_a_link_ends_and_a_newer_one_replaces_it(portal: Portal) -> None:
 
 
 @requirement("ID-8")
+async def test_the_first_link_is_made_only_while_nobody_has_a_passkey(portal: Portal) -> None:
+    assert portal.sign_in.make_first_link(ADA, portal.doing(EVE))  # exeat itself, at its start
+    await enrolled(portal, BOB)
+    with pytest.raises(Conflict, match="has a passkey"):
+        portal.sign_in.make_first_link(ADA, portal.doing(EVE))
+
+
+@requirement("ID-8")
 async def test_enrol_and_sign_in(portal: Portal) -> None:
     browser, device = await enrolled(portal)
     await browser.get("/")

@@ -20,7 +20,7 @@ from exeat.identity.authorization.model.client import (
 )
 from exeat.identity.authorization.model.doing import SECOND_NS
 from exeat.identity.authorization.model.refusal import Refused
-from exeat.identity.authorization.rules.documents import registered
+from exeat.identity.authorization.rules.documents import looks_like_address, registered
 from exeat.identity.authorization.rules.parameters import need
 from exeat.identity.authorization.service.assertions import Assertions
 from exeat.identity.authorization.service.authentication import Authentication
@@ -101,6 +101,9 @@ class Endpoints:
         shown = form.get("client_id", request.headers.get("authorization", ""))[:300]
         name = f"{address(request)} {shown}"
         if self.attempts.full(name):
+            raise _too_many()
+        documents = f"{address(request)} documents"  # each may be fetched from somewhere
+        if looks_like_address(shown) and not self.attempts.take(documents):
             raise _too_many()
         authorization = request.headers.getlist("authorization")
         if len(authorization) > 1:

@@ -104,7 +104,7 @@ def first_link(home: Path, state: State, issuer: str) -> str | None:
         return None
     doing = Doing(ITSELF, "cli", time.time_ns(), "nobody has a passkey yet")
     try:
-        return f"{issuer}/link/{sign_in.make_link(operator, doing, first=operator)}"
+        return f"{issuer}/link/{sign_in.make_first_link(operator, doing)}"
     except ExeatError:
         return None
 

@@ -1,7 +1,8 @@
 """``/oauth/authorize``: what a client asks for, in plain words, before the person who decides (ID-7).
 
-1. the client and its redirect URI are known: until then nothing is sent anywhere
-2. the rest of the request is sound, or the client is told (by us only where its address is trusted)
+1. somebody is signed in, if the client's document has to be fetched: we fetch nothing for strangers
+2. the client and its redirect URI are known: until then nothing is sent anywhere; the rest of the
+   request is sound, or the client is told (by us only where its address is trusted)
 3. somebody is signed in
 4. they said yes to exactly this before, or they are asked
 5. on yes: the client is bound to the agent they chose, and gets a code; on no: it is told so
@@ -23,6 +24,7 @@ from exeat.identity.authorization.model.client import Client, ClientKind
 from exeat.identity.authorization.model.doing import Doing
 from exeat.identity.authorization.model.refusal import Refused
 from exeat.identity.authorization.rules.asking import Asking, answer_to, read_asking, redirect_of
+from exeat.identity.authorization.rules.documents import looks_like_address
 from exeat.identity.authorization.rules.parameters import need, only_once
 from exeat.identity.authorization.rules.redirects import Redirect, read_redirect
 from exeat.identity.authorization.rules.scopes import WORDS
@@ -54,6 +56,11 @@ class ConsentPage:
 
     async def answer(self, request: Request) -> Response:
         try:
+            visit = await self._at.visits.of(request)
+            if visit.person is None and looks_like_address(
+                request.query_params.get("client_id", "")
+            ):
+                return self._sign_in_first(request)
             asking = await self._asking(request)
             if request.method == "POST":
                 return await self._decided(request, asking)
@@ -62,7 +69,7 @@ class ConsentPage:
             return self._tell(told)
 
     async def _asking(self, request: Request) -> Asking:
-        """Steps 1 and 2.  Raises Refused, Told."""
+        """Step 2.  Raises Refused, Told."""
         given = only_once(_pairs(request))
         client_id = need(given, "client_id")
         if not self._at.attempts.take(f"authorize {address(request)} {client_id[:200]}"):
@@ -105,8 +112,7 @@ class ConsentPage:
         if visit.person is None:
             if silent:
                 raise self._told(asking, "login_required", "Nobody is signed in.")
-            back = quote(f"{request.url.path}?{request.url.query}", safe="")
-            return RedirectResponse(f"/sign-in?next={back}", 303)
+            return self._sign_in_first(request)
         now = self._at.clock()
         if asking.prompt != "consent" and await asyncio.to_thread(
             self._at.grants.consented, asking, visit.person, now
@@ -118,6 +124,12 @@ class ConsentPage:
         if silent:
             raise self._told(asking, "consent_required", "The person has to be asked.")
         return await self._page(request, asking, visit)
+
+    def _sign_in_first(self, request: Request) -> Response:
+        if request.query_params.get("prompt") == "none":
+            raise Refused("login_required", "Nobody is signed in.", status=401)
+        back = quote(f"{request.url.path}?{request.url.query}", safe="")
+        return RedirectResponse(f"/sign-in?next={back}", 303)
 
     async def _page(
         self, request: Request, asking: Asking, visit: Visit, *, said: str = "", status: int = 200

@@ -49,6 +49,8 @@ class Reason(StrEnum):
     """The owner has not accepted the scope as it now stands (REG-9)."""
     OUT_OF_SCOPE = "out_of_scope"
     """The action is outside the scope that the owner accepted (REG-9)."""
+    USER_NOT_PERMITTED = "user_not_permitted"
+    """The agent may, but policies say what users may, and none permits it to this one (ID-5)."""
     USER_NOT_LIVE = "user_not_live"
     """The user for whom the agent acts is not a live person."""
     SERVER_NOT_ACTIVE = "server_not_active"

@@ -33,6 +33,7 @@ _SAID: Final[dict[Reason, str]] = {
     Reason.OWNER_NOT_LIVE: "the agent has no live owner or deputy",
     Reason.SCOPE_NOT_ACCEPTED: "the owner has not accepted the agent's present scope",
     Reason.OUT_OF_SCOPE: "the action is outside the scope that the owner accepted",
+    Reason.USER_NOT_PERMITTED: "the user for whom the agent acts may not do this",
     Reason.USER_NOT_LIVE: "the user for whom the agent acts is no longer active",
     Reason.SERVER_NOT_ACTIVE: "the server is suspended",
     Reason.METHOD_UNKNOWN: "the method is not served",

@@ -28,7 +28,7 @@ from exeat.policy.facts import (
     standing_digest,
 )
 from exeat.policy.inputs import ArgumentEncoder
-from exeat.policy.methods import ANY_METHOD, LIST_METHODS, METHODS, TOOL_CALL, resource_type
+from exeat.policy.methods import ANY_METHOD, LIST_METHODS, METHODS
 from exeat.policy.model import Finding, Policy
 from exeat.policy.preconditions import (
     REMEDIES,
@@ -39,6 +39,7 @@ from exeat.policy.preconditions import (
     within,
 )
 from exeat.policy.question import Outcome, Question, answer, instant
+from exeat.policy.route import Route
 from exeat.policy.slices import Index, Recent, Slice, could_lie, text_of
 from exeat.policy.world import World, tool_ancestors
 
@@ -50,70 +51,6 @@ ANSWER_MAX_CHARS: Final = 1_024
 """Cedar's answers that are remembered, each under its route and the very context that Cedar would read again:
 the arguments in the slice's footprint, and nothing of the time."""
 _ALLOW_ALL: Final = "permit(principal, action, resource);"
-
-
-class Route:
-    """What stays the same between calls of one caller to one action.  Valid only for exactly the
-    fact objects that it was made from."""
-
-    __slots__ = (
-        "action",
-        "agent",
-        "encoder",
-        "entities",
-        "kind",
-        "met",
-        "outcome",
-        "reachable",
-        "resource",
-        "server",
-        "slice",
-        "standing",
-        "targets",
-        "tool",
-        "user",
-    )
-
-    def __init__(
-        self, caller: Caller, server: ServerFacts, action: str, tool: ToolFacts | None
-    ) -> None:
-        self.agent: AgentFacts = caller.agent
-        self.user: PersonFacts | None = caller.user
-        self.server = server
-        self.tool = tool
-        self.action = action
-        self.kind = "Tool" if tool is not None else resource_type(action)
-        self.slice: Slice | None = None
-        self.standing: bytes = b""
-        self.encoder: ArgumentEncoder | None = None
-        self.entities: cedarpy.Entities | None = None
-        self.resource: Mapping[str, str] = {}
-        self.outcome: Outcome | None = None
-        self.reachable: bool | None = None
-        self.met = False
-        self.targets: Recent[str, cedarpy.Entities] | None = None
-
-    def met_by(self, request: AccessRequest) -> bool:
-        """Whether every precondition holds, since they did for these very facts: all of them but the
-        three that change from call to call are read from the facts of the route.  ``met`` is set
-        only where the action is a registered tool."""
-        tool = self.tool
-        return (
-            self.met
-            and tool is not None
-            and request.now < self.agent.ends_at
-            and request.clock_trusted
-            and request.observed_pin == tool.pin
-            and request.method == TOOL_CALL
-        )
-
-    def fits(self, caller: Caller, server: ServerFacts, tool: ToolFacts | None) -> bool:
-        return (
-            self.agent is caller.agent
-            and self.server is server
-            and self.tool is tool
-            and self.user is caller.user
-        )
 
 
 class Pdp:
@@ -195,6 +132,13 @@ class Pdp:
             return self._refused(refusal, digest, arguments)
         if outcome.reason is not Reason.PERMITTED:
             return self._denied(outcome, digest, arguments)
+        if self.index.bounds_users and request.caller.user is not None:
+            try:
+                outcome = self._with_users(request, request.caller.user, outcome)
+            except Refused as refusal:
+                return self._refused(refusal, digest, arguments)
+            if outcome.reason is not Reason.PERMITTED:
+                return self._denied(outcome, digest, arguments)
         return Decision(
             Verdict.PERMIT,
             Reason.PERMITTED,
@@ -206,6 +150,30 @@ class Pdp:
             (),
             arguments,
         )
+
+    def _with_users(self, request: AccessRequest, user: PersonFacts, agents: Outcome) -> Outcome:
+        """ID-5: what the agent may and the user may.  Raises Refused."""
+        route = self._user_route(request, user)
+        outcome = route.outcome if self.memo_enabled else None
+        if outcome is None:
+            outcome = self._outcome(route, request)
+        if outcome.reason is Reason.PERMITTED:
+            both = tuple(sorted({*agents.policies, *outcome.policies}))
+            return Outcome(Reason.PERMITTED, both)
+        if outcome.reason is Reason.NOT_PERMITTED:
+            return replace(
+                outcome, reason=Reason.USER_NOT_PERMITTED, detail="no permit for the user matched"
+            )
+        return outcome
+
+    def _user_route(self, request: AccessRequest, user: PersonFacts) -> Route:
+        caller, server, tool = request.caller, request.server, request.tool
+        key = (caller.agent.id, request.action, server.id, f"for {user.id}")
+        route = self._routes.get(key)
+        if route is None or not route.fits(caller, server, tool):
+            route = Route(caller, server, request.action, tool, user)
+            self._keep(key, route, request.method)
+        return route
 
     def _denied(self, outcome: Outcome, digest: str, arguments: bytes = b"") -> Decision:
         return Decision(
@@ -272,7 +240,7 @@ class Pdp:
                 request.method, request.action, request.server, request.target
             )
         return Question(
-            {"type": "Agent", "id": route.agent.id},
+            _principal(route),
             {"type": "Action", "id": route.action},
             route.resource,
             self._entities(route, request.target),
@@ -354,14 +322,18 @@ class Pdp:
         route = self._routes.get(key)
         if route is not None and route.fits(caller, server, tool):
             return route
-        route = Route(caller, server, action, tool)
-        # names that a caller can make up are not kept: they would push out what is in use
+        route = Route(caller, server, action, tool, caller.agent)
+        self._keep(key, route, method)
+        return route
+
+    def _keep(self, key: tuple[str, str, str, str | None], route: Route, method: str) -> None:
+        """Names that a caller can make up are not kept: they would push out what is in use."""
+        server = route.server
         named = server.revision > 0 and (method in METHODS or method in server.extra_methods)
-        if tool is not None or named:
+        if route.tool is not None or named:
             self._routes[key] = route
             if len(self._routes) > ROUTES_MAX:
                 self._routes.pop(next(iter(self._routes)), None)
-        return route
 
     def _stand(self, route: Route) -> bytes:
         owner = self.people.get(route.agent.owner)
@@ -373,7 +345,7 @@ class Pdp:
             ancestors = (ANY_METHOD,) if route.tool is None else tool_ancestors(route.tool)
             name = {"Tool": route.action, "Server": route.server.id}.get(route.kind, "")
             numbers = self.index.pick(
-                route.agent, route.action, ancestors, (route.kind, name, route.server.id)
+                route.who, route.action, ancestors, (route.kind, name, route.server.id)
             )
             part = self._slices.get(numbers)
             if part is None:
@@ -416,16 +388,22 @@ class Pdp:
             failed = failed or principal(caller, now) or within(caller.agent, server, method, tool)
             if failed is not None or self.broken or not self.digest:
                 return False
-            route = self.route(caller, server, method, action, tool)
-            if route.kind in _BY_TARGET:
-                return self._reachable(route, method, target)
-            if route.reachable is None:
-                route.reachable = self._reachable(route, method, target)
-            return route.reachable
+            routes = [self.route(caller, server, method, action, tool)]
+            if self.index.bounds_users and caller.user is not None:
+                asked = AccessRequest(caller, method, action, server, target, tool, "", {}, now)
+                routes.append(self._user_route(asked, caller.user))
+            return all(self._reached(route, method, target) for route in routes)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException:  # noqa: BLE001 -- what cannot be decided is hidden
             return False
+
+    def _reached(self, route: Route, method: str, target: str) -> bool:
+        if route.kind in _BY_TARGET:
+            return self._reachable(route, method, target)
+        if route.reachable is None:
+            route.reachable = self._reachable(route, method, target)
+        return route.reachable
 
     def _reachable(self, route: Route, method: str, target: str) -> bool:
         route.resource = resource_uid(method, route.action, route.server, target)
@@ -444,7 +422,7 @@ class Pdp:
 
     def _holds(self, route: Route, policies: list[Policy], extra: str) -> bool:
         question = Question(
-            {"type": "Agent", "id": route.agent.id},
+            _principal(route),
             {"type": "Action", "id": route.action},
             route.resource,
             self._parsed_entities(route),
@@ -452,6 +430,11 @@ class Pdp:
         )
         result = question.put(cedarpy.PolicySet.from_str(f"{text_of(policies)}\n{extra}"))
         return result.allowed and not result.diagnostics.errors
+
+
+def _principal(route: Route) -> dict[str, str]:
+    kind = "Agent" if isinstance(route.who, AgentFacts) else "Person"
+    return {"type": kind, "id": route.who.id}
 
 
 _BY_TARGET: Final = frozenset({"Prompt", "Resource"})

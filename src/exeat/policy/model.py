@@ -122,6 +122,9 @@ class ScopePart:
         return not self.uids and not self.entity_type
 
 
+PERSON = "Person"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One parsed policy.  ``id`` is its ``@id``.  ``text`` is what Cedar is given."""
@@ -145,6 +148,12 @@ class Policy:
     @property
     def text(self) -> str:
         return self.source.text
+
+    @property
+    def of_users(self) -> bool:
+        """Its principal is a person or a role: it says what users may, whoever acts for them (ID-5)."""
+        part = self.principal
+        return part.entity_type == PERSON or any(kind in (PERSON, "Role") for kind, _ in part.uids)
 
     def input_paths(self) -> Iterator[Path]:
         """Every path below ``context.input`` that is named, also behind ``has``."""

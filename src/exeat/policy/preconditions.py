@@ -130,6 +130,7 @@ REMEDIES: Final[Mapping[Reason, str]] = {
     Reason.OWNER_NOT_LIVE: "The agent needs a new owner.",
     Reason.SCOPE_NOT_ACCEPTED: "The agent's owner has to accept its scope.",
     Reason.OUT_OF_SCOPE: "The agent's owner would have to widen and accept its scope.",
+    Reason.USER_NOT_PERMITTED: "No rule permits this to the user. Ask the user's manager or an operator.",
     Reason.USER_NOT_LIVE: "The user has to sign in again, or another user has to ask.",
     Reason.SERVER_NOT_ACTIVE: "The server is switched off; an operator has to activate it.",
     Reason.ACTION_UNKNOWN: "There is no such tool. List the tools again.",

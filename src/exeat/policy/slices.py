@@ -10,11 +10,13 @@ from typing import Final, Generic, TypeVar
 
 import cedarpy
 
-from exeat.core.facts import AgentFacts
+from exeat.core.facts import AgentFacts, PersonFacts
 from exeat.policy.canonical import kind_of_use
-from exeat.policy.model import Kind, Path, Policy, Reads, ScopePart, reads_of
+from exeat.policy.model import PERSON, Kind, Path, Policy, Reads, ScopePart, reads_of
 
 _ANY: Final = ""
+_USER: Final = "Person::"
+"""Any user: a policy that says so is none of an agent's."""
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
@@ -109,14 +111,20 @@ class Index:
     def __init__(self, policies: Sequence[Policy]) -> None:
         self.policies = tuple(policies)
         self._buckets: dict[tuple[str, str], list[int]] = {}
+        self._bounds_users = any(policy.of_users for policy in policies)
         for number, policy in enumerate(policies):
             for action in _action_keys(policy.action):
                 for principal in _principal_keys(policy.principal):
                     self._buckets.setdefault((action, principal), []).append(number)
 
+    @property
+    def bounds_users(self) -> bool:
+        """Some policy says what users may, so a user may only what one permits (ID-5)."""
+        return self._bounds_users
+
     def pick(
         self,
-        agent: AgentFacts,
+        who: AgentFacts | PersonFacts,
         action: str,
         ancestors: Iterable[str],
         resource: tuple[str, str, str],
@@ -125,7 +133,10 @@ class Index:
 
         ``resource``: Cedar type, id (empty: any of this type on the server) and server id.
         """
-        principals = [_ANY, f"Agent::{agent.id}", *(f"Group::{group}" for group in agent.groups)]
+        if isinstance(who, AgentFacts):
+            principals = [_ANY, f"Agent::{who.id}", *(f"Group::{group}" for group in who.groups)]
+        else:
+            principals = [_USER, f"Person::{who.id}", *(f"Role::{role}" for role in who.roles)]
         found: set[int] = set()
         for of in (_ANY, action, *ancestors):
             for principal in principals:
@@ -156,4 +167,5 @@ def _action_keys(part: ScopePart) -> Iterator[str]:
 
 
 def _principal_keys(part: ScopePart) -> Iterator[str]:
-    yield from (f"{kind}::{name}" for kind, name in part.uids) if part.uids else (_ANY,)
+    anybody = _USER if part.entity_type == PERSON else _ANY
+    yield from (f"{kind}::{name}" for kind, name in part.uids) if part.uids else (anybody,)

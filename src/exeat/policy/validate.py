@@ -10,7 +10,7 @@ from typing import Final
 
 import cedarpy
 
-from exeat.policy.model import Kind, Path, Policy, reads_of
+from exeat.policy.model import PERSON, Kind, Path, Policy, reads_of
 from exeat.policy.schema import CedarType, Record, Scalar, SetOf, Tagged
 from exeat.policy.world import World
 
@@ -48,7 +48,8 @@ class Validator:
             found.append(self.attribute_problems(policy))
             reads = reads_of(policy.values, policy.presence)
             named = frozenset(name for kind, name in policy.entities if kind == "Action")
-            schema = self._world.schema(policy.action, policy.resource, reads, named)
+            who = PERSON if policy.of_users else "Agent"
+            schema = self._world.schema(policy.action, policy.resource, reads, named, who)
             groups.setdefault(schema, []).append(index)
         for schema, indexes in groups.items():
             for index, errors in zip(

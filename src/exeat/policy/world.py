@@ -125,16 +125,22 @@ class World:
         )
 
     def schema(
-        self, action: ScopePart, resource: ScopePart, reads: Reads, named: frozenset[str]
+        self,
+        action: ScopePart,
+        resource: ScopePart,
+        reads: Reads,
+        named: frozenset[str],
+        who: str = "Agent",
     ) -> str:
         """A Cedar schema of only what a policy covers, and of that only what it can see: one
         action per distinct shape, so that a wide policy is validated in little more than a
-        narrow one's time.  ``named``: actions that its conditions name."""
+        narrow one's time.  ``named``: actions that its conditions name.  ``who``: the type of its
+        principals."""
         sees = tuple((part, reads.at("context", part)) for part in _CONTEXT_PARTS)
-        key = (action, resource, repr(sees), named)
+        key = (action, resource, repr(sees), named, who)
         if key not in self._schemas:
             self._schemas[key] = self._schema(
-                self.covered(action, resource), action, dict(sees), named
+                self.covered(action, resource), action, dict(sees), named, who
             )
         return self._schemas[key]
 
@@ -144,6 +150,7 @@ class World:
         action: ScopePart,
         sees: Mapping[str, Reads | None],
         named: frozenset[str],
+        who: str,
     ) -> str:
         applies: dict[str, str] = {}
         parents: dict[str, tuple[str, ...]] = {}
@@ -153,13 +160,13 @@ class World:
             shape = tool_context(self.input_record(tool), sees)
             if shape not in shapes:
                 shapes.add(shape)
-                applies[tool.action] = _applies("Tool", shape)
+                applies[tool.action] = _applies("Tool", shape, who)
                 parents[tool.action] = tool_ancestors(tool)
         for method in covered.methods:
             kind = resource_type(method)
             if kind not in shapes:
                 shapes.add(kind)
-                applies[method] = _applies(kind, _METHOD_CONTEXTS[kind])
+                applies[method] = _applies(kind, _METHOD_CONTEXTS[kind], who)
                 parents[method] = (ANY_METHOD,)
         known = self.actions
         wanted = {name for _, name in action.uids if name in known} | (named & known)
@@ -221,8 +228,8 @@ def tool_context(record: Record, sees: Mapping[str, Reads | None]) -> str:
     return f"{{{', '.join(parts)}, target: {{name: String}}, {_COMMON}}}"
 
 
-def _applies(kind: str, context: str) -> str:
-    return f" appliesTo {{principal: [Agent], resource: [{kind}], context: {context}}}"
+def _applies(kind: str, context: str, who: str = "Agent") -> str:
+    return f" appliesTo {{principal: [{who}], resource: [{kind}], context: {context}}}"
 
 
 def _enum(values: Iterable[str]) -> str:

@@ -193,11 +193,27 @@ async def test_we_are_no_open_redirector(portal: Portal, browser: Browser) -> No
     """A stranger publishes a document and sends people here with a request that must fail: we do not
     send them on to the stranger by ourselves (OAuth 2.1 7.12.2)."""
     publish(portal, EVIL, redirect_uris=["https://evil.example/phish"])
-    for signed_in in (browser, portal.browser()):
-        where = authorize_path(EVIL, redirect_uri="https://evil.example/phish", scope="x")
-        answer = await signed_in.get(where)
-        assert answer.status_code == 400 and "location" not in answer.headers
-        assert "not possible" in answer.text and "tell the client at evil.example" in answer.text
+    where = authorize_path(EVIL, redirect_uri="https://evil.example/phish", scope="x")
+    answer = await browser.get(where)
+    assert answer.status_code == 400 and "location" not in answer.headers
+    assert "not possible" in answer.text and "tell the client at evil.example" in answer.text
+    nobody = portal.browser()
+    portal.web.asked.clear()
+    portal.later(301)
+    answer = await nobody.get(where)
+    assert answer.headers["location"].startswith("/sign-in?next=")
+    answer = await nobody.get(where + "&prompt=none")
+    assert answer.status_code == 401 and "location" not in answer.headers
+    assert portal.web.asked == []  # for strangers we fetch nothing
+
+
+@requirement("GW-10")
+async def test_the_token_endpoint_fetches_little_for_strangers(portal: Portal) -> None:
+    for n in range(30):
+        name = f"https://app{n}.example.com/client.json"
+        answer = await portal.token(grant_type="refresh_token", client_id=name, refresh_token="x")
+    assert answer.status_code == 429
+    assert len(portal.web.asked) == 20
 
 
 @requirement("ID-7")

@@ -64,24 +64,32 @@ class SignIn:
 
     # ---- one-time links
 
-    def make_link(self, person: PersonId, doing: Doing, *, first: str = "") -> str:
-        """A token for one sign-in within LINK_LIFE_S; it replaces an older one of that person.
-        ``first``: exeat itself makes it because nobody has a passkey yet; else an admin must."""
-        token = self._handle()
+    def make_link(self, person: PersonId, doing: Doing) -> str:
+        """A token for one sign-in within LINK_LIFE_S; it replaces an older one of that person.  Takes an
+        admin."""
         with self._store.change() as tx:
-            if not first and not tx.is_admin(doing.actor):
+            if not tx.is_admin(doing.actor):
                 raise Conflict(
                     f"{doing.actor} may not make links: that takes the role admin.",
                     remedy="Ask an admin.",
                 )
-            if not tx.person_live(person):
-                raise NotFound(
-                    f"There is no live person {person}.", remedy="See `exeat person list`."
-                )
-            tx.sweep(doing.at)
-            end = doing.at + LINK_LIFE_S * SECOND_NS
-            tx.add_link(Link(handle_digest(token), person, end))
-            tx.tell(doing.event("link.made", f"person:{person}", None, {"person": person}))
+            return self._link(tx, person, doing)
+
+    def make_first_link(self, person: PersonId, doing: Doing) -> str:
+        """The same for who starts exeat, as long as nobody has a passkey; then Conflict."""
+        with self._store.change() as tx:
+            if tx.any_passkey():
+                raise Conflict("Somebody has a passkey.", remedy="Run `exeat person link NAME`.")
+            return self._link(tx, person, doing)
+
+    def _link(self, tx: SignInChange, person: PersonId, doing: Doing) -> str:
+        if not tx.person_live(person):
+            raise NotFound(f"There is no live person {person}.", remedy="See `exeat person list`.")
+        token = self._handle()
+        tx.sweep(doing.at)
+        end = doing.at + LINK_LIFE_S * SECOND_NS
+        tx.add_link(Link(handle_digest(token), person, end))
+        tx.tell(doing.event("link.made", f"person:{person}", None, {"person": person}))
         return token
 
     def link_stands(self, token: str, now: int) -> bool:
