@@ -111,16 +111,17 @@ class Lists:
                 error_code=needed.rpc_code,
             )
             return
+        result: dict[str, Any] = {"tools": self._pinned(route)}
+        if not result["tools"]:
+            result["_meta"] = {"exeat/unavailable": {route.server.id: _said(needed)}}
+        self._finish(answer, request, result, [enforced])
+
+    def _pinned(self, route: Route) -> list[dict[str, Any]]:
+        """What this principal may see of a server that nobody can look at just now."""
         tools = self._front.pipeline.state.view.snapshot.tools.values()
         pinned = [tool for tool in tools if tool.server == route.server.id and tool.pin]
         listed = [{**tool.definition, "name": tool.name} for tool in pinned]
-        digests = {tool.name: tool.pin for tool in pinned}
-        result: dict[str, Any] = {"tools": self._tools(listed, route, digests)}
-        if not pinned:
-            result["_meta"] = {
-                "exeat/unavailable": {route.server.id: f"{needed} ({needed.remedy})"}
-            }
-        self._finish(answer, request, result, [enforced])
+        return self._tools(listed, route, {tool.name: tool.pin for tool in pinned})
 
     async def _enforce(self, request: Request, route: Route) -> Enforced:
         front = self._front
@@ -272,15 +273,19 @@ class Lists:
         if not enforced.permitted:
             return enforced, [], ""
         key = LIST_KEY[request.method]
-        made = front.router.link_now(route) or await front.router.make_link(route)
-        if isinstance(made, ExeatError):
-            return enforced, [], f"{made} ({made.remedy})" if made.remedy else str(made)
-        look = upstream.looking()
         try:
+            made = front.router.link_now(route) or await front.router.make_link(route)
+            if isinstance(made, ExeatError):
+                raise made
+            look = upstream.looking()
             listed = await fetch_all(made, front.loop, request.method, key)
+            kept = self._filter(listed, key, route, look)
+        except ConsentNeeded as needed:
+            kept = self._pinned(route) if key == "tools" else []
+            if not kept:
+                return enforced, [], _said(needed)
         except ExeatError as failure:
             return enforced, [], str(failure)
-        kept = self._filter(listed, key, route, look)
         if key in ("tools", "prompts"):
             kept = [{**item, "name": f"{facts.id}{SEPARATOR}{item['name']}"} for item in kept]
         return enforced, kept, ""
@@ -304,3 +309,7 @@ class Lists:
         digest = hashlib.sha256(body).digest()
         for enforced in done:
             self._front.pipeline.outcome(enforced, "ok", digest=digest, size=len(body))
+
+
+def _said(needed: ConsentNeeded) -> str:
+    return f"{needed} ({needed.remedy})"

@@ -314,6 +314,12 @@ async def test_tools_are_listed_as_they_are_pinned_until_consent_is_there() -> N
     async with Guarded(auth=PER_USER, credentials=held) as world:
         answer = await world.ask(world.modern("tools/list", {}))
         assert [tool["name"] for tool in answer.json["result"]["tools"]] == ["add", "secret"]
+        everything = world.modern("tools/list", {}).replace(b"POST /mcp/up ", b"POST /mcp ")
+        answer = await world.ask(everything)
+        assert [tool["name"] for tool in answer.json["result"]["tools"]] == [
+            "up__add",
+            "up__secret",
+        ]
         answer = await world.ask(world.modern("prompts/list", {}))
         assert answer.error["code"] == -31506 and answer.error["data"]["url"] == LINK
         answer = await world.ask(world.modern("server/discover", {}))

@@ -182,7 +182,8 @@ def servers(patient: Patient) -> Iterator[Finding]:
 
 
 def _missing(spec: ServerSpec, patient: Patient) -> Iterator[Finding]:
-    for name in sorted({*spec.headers_from.values(), *spec.env_from}):
+    auth = {spec.auth.secret_from, spec.auth.subject_from} - {""}
+    for name in sorted({*spec.headers_from.values(), *spec.env_from, *auth}):
         if name not in patient.environ:
             yield problem(
                 f"environment:{name}",
