@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     issuer_url: str | None = Field(default=None, pattern=_PUBLIC)
     access_token_life_s: int = Field(default=900, ge=60, le=3600)
     issuers: tuple[IssuerSettings, ...] = ()
+    sign_in_at_issuers: bool = False
     instance: str = Field(default="gw1", pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
     workers: int = Field(default=1, ge=1, le=64)
     database_url: str | None = None
@@ -80,11 +81,18 @@ class Settings(BaseSettings):
         scheme = "https" if self.tls_certificate is not None else "http"
         return f"{scheme}://localhost:{self.control_port}"  # passkeys need a name, not an address
 
+    @property
+    def authorization_servers(self) -> tuple[str, ...]:
+        """Where clients are told to get tokens (RFC 9728); most ask the first one.  Workloads' trust
+        domains are no place to sign in."""
+        others = tuple(each.url for each in self.issuers if not each.url.startswith("spiffe:"))
+        return others if self.sign_in_at_issuers and others else (self.issuer, *others)
+
     def gateway(self) -> GatewaySettings:
         return GatewaySettings(
             public_url=self.public_url or "",
             tls=self.tls_certificate is not None,
-            authorization_servers=(self.issuer, *(each.url for each in self.issuers)),
+            authorization_servers=self.authorization_servers,
             client_certificates=self.tls_client_ca is not None,
             allowed_hosts=self.allowed_hosts,
             allowed_origins=self.allowed_origins,
