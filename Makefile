@@ -35,7 +35,7 @@ check: $(READY) ## lint, format, types, floors
 format: $(READY) ## rewrite the sources in the project's format
 	@$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format .
 
-conformance: $(READY) ## official MCP suite: directly and through the gateway (needs npm)
+conformance: $(READY) ## official MCP suite, servers and clients: directly and through the gateway (needs npm)
 	@$(BIN)/python tests/conformance/run.py && $(BIN)/python tests/conformance/client_suite.py
 
 interop: $(READY) ## real clients with real servers through the gateway (needs npm)

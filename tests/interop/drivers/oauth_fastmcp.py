@@ -4,6 +4,8 @@ where that ended."""
 import asyncio
 import sys
 import threading
+import time
+import urllib.error
 import urllib.request
 import webbrowser
 
@@ -11,7 +13,14 @@ from fastmcp import Client
 
 
 def go_back() -> None:
-    urllib.request.urlopen(sys.stdin.readline().strip()).read()
+    """Its listener starts after the browser was opened, so the first knock may find nobody."""
+    where = sys.stdin.readline().strip()
+    for _ in range(200):
+        try:
+            urllib.request.urlopen(where).read()  # noqa: S310 - this very client's own address
+            return
+        except urllib.error.URLError:
+            time.sleep(0.1)
 
 
 def opened(url: str, *_: object) -> bool:
