@@ -41,6 +41,8 @@ STEP_UPS_MAX: Final = 3
 """Times that more scope is asked for within STEP_UPS_S, for one server and principal."""
 STEP_UPS_S: Final = 600
 LOOK_EVERY_S: Final = 1.0
+RELOAD_S: Final = 30
+"""How long a token from memory is used before the store is asked whether it still stands."""
 HELD_MAX: Final = 10_000
 _S: Final = 1_000_000_000
 
@@ -50,6 +52,9 @@ Notice = Callable[[str, str, Mapping[str, Any]], None]
 
 OpenSecret = Callable[[str, str, str], Awaitable[bytes]]
 """(agent or empty, server, name) → a secret of the vault.  Raises ExeatError."""
+
+
+_UNKNOWN: Final = (NOTHING_HELD, -RELOAD_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ class UpstreamCredentials:
         self.document = document
         self._page, self._clock, self._notice = page, clock, notice
         self._open_secret = open_secret
-        self._held: dict[Key, Held] = {}
+        self._held: dict[Key, tuple[Held, int]] = {}
         self._locks: dict[Key, asyncio.Lock] = {}
         self._steps: dict[Key, tuple[int, int]] = {}
         self._arrived: dict[Key, asyncio.Event] = {}
@@ -93,12 +98,14 @@ class UpstreamCredentials:
     # ---- what accounts ask
 
     def current(self, key: "Key") -> Credential | None:
-        held = self._held.get(key)
-        return held.credential if held is not None and held.fresh(self._now()) else None
+        now, (held, at) = self._now(), self._held.get(key, _UNKNOWN)
+        if not 0 <= now - at < RELOAD_S or not held.fresh(now):
+            return None
+        return held.credential
 
     async def obtain(self, spec: ServerSpec, key: "Key", refused: Refused | None) -> Credential:
         async with self._locks.setdefault(key, asyncio.Lock()):
-            held = self._held.get(key) or await self._load(key)
+            held = await self._load(key)  # renewed by another gateway, or withdrawn, meanwhile?
             if refused is None:
                 return (await self._renewed(spec, key, held)).credential
             if held.access and held.credential != refused.credential:
@@ -132,7 +139,7 @@ class UpstreamCredentials:
     def _remember(self, key: Key, held: Held) -> None:
         if len(self._held) >= HELD_MAX:
             self._held.clear()
-        self._held[key] = held
+        self._held[key] = (held, self._now())
 
     async def _keep(
         self, key: Key, before: Held, place: Place, asked: tuple[str, ...], token: Token
@@ -339,6 +346,15 @@ class UpstreamCredentials:
 
     def asking(self, wish: Wish, place: Place) -> tuple[str, ...]:
         return with_offline(union(wish.scopes), place.server)
+
+    async def forget(self, spec: ServerSpec, principal: str) -> bool:
+        """Withdraw: gone from the store, and from every gateway's memory within RELOAD_S.  False if
+        there was none."""
+        key = key_of(spec, principal)
+        self._held.pop(key, None)
+        there = await self.store.get(key.agent, key.server, key.name) is not None
+        await self.store.remove(key.agent, key.server, key.name)
+        return there
 
     async def arrived(
         self,

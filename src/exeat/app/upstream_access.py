@@ -7,17 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import structlog
+
 from exeat.adapters.consent_links import ConsentLinks
 from exeat.adapters.oauth_client import OAuthClient
 from exeat.adapters.upstream_credentials import UpstreamCredentials
 from exeat.app.fetching import LOCAL_HOSTS, make_fetcher
 from exeat.app.settings import Settings
 from exeat.app.vault import HomeVault, Opener
-from exeat.core.errors import NotFound
+from exeat.core.errors import ExeatError, NotFound
 from exeat.core.ids import ServerId
 from exeat.core.secret import TENANT, SecretId
+from exeat.core.upstream_auth import CredentialFailed
 from exeat.registry.model.act import EXEAT, Act
 
+_log = structlog.get_logger("exeat.upstreams")
 Tell = Callable[[str, ServerId, Mapping[str, Any]], None]
 """(kind, server, details) → an event."""
 DOCUMENT_PATH: Final = "/upstreams/client.json"
@@ -41,7 +45,13 @@ class VaultTokens:
         await self._run(self._remove, SecretId(TENANT, agent, upstream, name))
 
     async def _run(self, work: Any, *given: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)
+        """What is wrong with the vault is told to the log alone: an agent may read the error."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, work, *given)
+        except ExeatError as error:
+            _log.error("a token for an upstream cannot be kept or read", why=str(error))
+            raise CredentialFailed("the gateway's access cannot be kept or read now") from None
 
     def _get(self, id: SecretId) -> bytes | None:
         try:

@@ -123,6 +123,44 @@ def observed(desk: Desk, server: ServerId, principal: str = "") -> None:
 
 
 @app.command()
+def forget(
+    name: str,
+    for_: ForOption = "",
+    home: HomeOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Withdraw the gateway's access to a server, all of it or what --for one person was consented to."""
+    from exeat.app.serve import state_key
+    from exeat.app.settings import load_settings
+    from exeat.app.upstream_access import make_credentials
+    from exeat.app.vault import Opener, open_vault
+
+    desk = open_desk(home, as_)
+    with desk.state.registry.read() as read:
+        spec = read.server(ServerId(name)).spec
+    if spec.auth.per_user and "/" not in for_:
+        raise Invalid(
+            f"Access to server {name} is each person's own.", remedy="Give --for AGENT/PERSON."
+        )
+    settings = load_settings(desk.home)
+    vault = open_vault(desk.home, settings, desk.state)
+
+    async def withdraw() -> bool:
+        secrets = Opener(vault, asyncio.get_running_loop())
+        try:
+            own = make_credentials(
+                settings, vault, secrets, state_key(desk.home), lambda kind, server, details: None
+            )
+            return await own.forget(spec, for_ or "exeat")
+        finally:
+            secrets.close()
+
+    found = asyncio.run(withdraw())
+    say(f"Access to {name} is withdrawn." if found else f"There was no access to {name}.")
+    say("Gateways that run stop using it within 30 seconds; withdraw it at the server too.")
+
+
+@app.command()
 def suspend(
     name: str, reason: ReasonOption = NONE, home: HomeOption = None, as_: AsOption = None
 ) -> None:

@@ -19,7 +19,7 @@ from exeat.adapters.consent_links import LIFE_S, ConsentLinks, Wish
 from exeat.adapters.fetch import Fetcher
 from exeat.adapters.held_tokens import MemoryTokens
 from exeat.adapters.oauth_client import OAuthClient
-from exeat.adapters.upstream_credentials import UpstreamCredentials
+from exeat.adapters.upstream_credentials import RELOAD_S, UpstreamCredentials
 from exeat.core.facts import ServerSpec, Transport
 from exeat.core.ids import ServerId
 from exeat.core.upstream_auth import (
@@ -533,3 +533,28 @@ async def test_a_wish_says_who_and_what(world: World) -> None:
     assert (shown.server, shown.agent, shown.scopes) == ("drive", "bot", ("read",))
     assert shown.origin == world.site.site.url
     assert Wish("drive", ANN, (), "").person == "ann"
+
+
+@requirement("ID-9")
+async def test_what_was_withdrawn_is_not_used_for_long(world: World) -> None:
+    first = await world.consented()
+    other = World(world.site, store=world.store)  # another gateway, or the command line
+    assert await other.credentials.forget(other.spec, ANN) is True
+    assert world.account().current() == first
+    world.now += RELOAD_S * S
+    assert world.account().current() is None
+    assert await world.account().obtain(None) == NO_CREDENTIAL
+    assert await other.credentials.forget(other.spec, ANN) is False
+
+
+@requirement("ID-9")
+async def test_gateways_do_not_refresh_behind_each_others_back(world: World) -> None:
+    """A rotated refresh token that is used twice makes a server revoke everything."""
+    await world.consented()
+    other = World(world.site, store=world.store)
+    other.now = world.now = world.now + 3600 * S
+    renewed = await world.account().obtain(None)
+    assert await other.account().obtain(None) == renewed
+    refused = Refused(Credential("Bearer old"), 401, "Bearer")
+    assert await other.account().obtain(refused) == renewed
+    assert [each["grant_type"] for each in world.site.tokens].count("refresh_token") == 1
