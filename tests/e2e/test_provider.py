@@ -1,11 +1,14 @@
 """A certified OpenID provider, trusted by configuration alone (ID-3, ID-4, ID-5)."""
 
+import asyncio
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -19,7 +22,10 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "provider"))
 
 from provider import NotInstalled, Provider, installed, signing_key
 
+from exeat.app.observe import fetch_definitions
+from exeat.core.errors import Conflict
 from exeat.core.ids import AgentId
+from exeat.core.upstream_auth import AuthMode, UpstreamAuth
 from exeat.identity.authorization.model.doing import Doing
 from exeat.identity.authorization.service.clients import Clients, New
 
@@ -39,6 +45,7 @@ class Place:
     home: Home
     gateway: Gateway
     provider: Provider
+    definitions: list[dict[str, Any]]
 
     @property
     def resource(self) -> str:
@@ -75,7 +82,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     upstream: Server = start_matrix_server()
     with running(upstream):
         server = home.server("up", url=url_of(upstream))
-        home.pin_all(server)
+        spec = home.state.snapshot().specs[server]
+        definitions = asyncio.run(fetch_definitions(spec, path))
+        home.pin_all(server, definitions)
         home.policy('@id("all") permit(principal, action, resource);')
         for name in ("invoice-bot", "planner-bot", "worker-bot"):
             home.agent(name, ["up"])
@@ -85,7 +94,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         home.registry.bind_person(provider.issuer, "u-bob", BOB, home.act())
         gateway = Gateway(path, introspection_secret="exeat-secret-of-the-tests")
         try:
-            yield Place(home, gateway, provider)
+            yield Place(home, gateway, provider, definitions)
         finally:
             Wire.close_all()
             gateway.stop()
@@ -164,6 +173,43 @@ def test_the_provider_vouches_for_a_user(place: Place) -> None:
     assert (leaf.agent.id, leaf.user) == ("desk-bob", "bob")
     again = httpx2.post(f"{issuer}/oauth/token", data=form, timeout=15)
     assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
+
+
+@requirement("ID-9", "ID-5")
+def test_a_users_token_is_exchanged_for_one_of_the_server_behind(
+    place: Place, tmp_path: Path
+) -> None:
+    """Agent, gateway, gateway, server: the user's own token goes to the issuer that gave it, never on;
+    what arrives behind names the user and every link."""
+    front = Home(tmp_path / "front")
+    (front.path / "exeat.toml").write_text(CONFIGURED.format(issuer=place.provider.issuer))
+    auth = UpstreamAuth(
+        AuthMode.TOKEN_EXCHANGE, issuer=place.provider.issuer, client_id="planner",
+        secret_from="EXEAT_PLANNER_SECRET", subject_from="caller",
+    )  # fmt: skip
+    behind = front.server("up", url=place.resource, auth=auth)
+    front.pin_all(behind, place.definitions)
+    front.policy('@id("all") permit(principal, action, resource);')
+    key = front.agent("desktop-bob", ["up"])
+    front.registry.bind(place.provider.issuer, "desktop", BOB, AgentId("desktop-bob"), front.act())
+    front.registry.bind_person(place.provider.issuer, "u-bob", BOB, front.act())
+    place.home.agent("front-desk", ["up"])
+    with suppress(Conflict):
+        place.home.registry.bind(
+            place.provider.issuer, "desktop", BOB, AgentId("front-desk"), place.home.act()
+        )
+    secrets = {"introspection_secret": "x", "planner_secret": "planner-secret-of-the-tests"}
+    with running(Gateway(front.path, **secrets)) as gateway:
+        before = Place(front, gateway, place.provider, place.definitions)
+        token = place.provider.sign_in("u-bob", before.resource)["access_token"]
+        eventually(lambda: before.call(token) == (200, ""))
+        leaf, _, _ = decisions(place.home.path)[-1]
+        assert (leaf.agent.id, leaf.user) == ("planner-bot", "bob")
+        assert leaf.chain[-1].startswith("actor ")
+        assert place.call(token)[0] == 401  # it would open nothing there
+        wire = Wire(gateway.port, key, "/mcp/up")  # an agent's key is exchanged for nothing
+        assert "exchange" in str(wire.call(TOOL, a=1, b=2))
+    front.state.close()
 
 
 @requirement("ID-4")

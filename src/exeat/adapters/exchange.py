@@ -25,8 +25,10 @@ async def granted(
     server: AuthorizationServer,
     resource: Resource,
     scopes: tuple[str, ...],
+    subject: str,
 ) -> Token:
-    """A token for ``resource``.  Raises TokenRefused, CredentialFailed."""
+    """A token for ``resource``.  ``subject``: the caller's own token, or empty where the gateway has one.
+    Raises TokenRefused, CredentialFailed."""
     form = {"resource": resource.uri}
     if scopes:
         form["scope"] = " ".join(scopes)
@@ -35,18 +37,22 @@ async def granted(
     elif auth.mode is AuthMode.TOKEN_EXCHANGE:
         form |= {
             "grant_type": EXCHANGE,
-            "subject_token": _subject(auth),
+            "subject_token": subject or _subject(auth),
             "subject_token_type": auth.subject_type or ACCESS_TYPE,
             "requested_token_type": ACCESS_TYPE,
         }
     else:
-        assertion = await _assertion(oauth, auth, server, form)
+        assertion = await _assertion(oauth, auth, server, form, subject)
         form |= {"grant_type": JWT_BEARER, "assertion": assertion}
     return await oauth.token(server, client, form)
 
 
 async def _assertion(
-    oauth: OAuthClient, auth: UpstreamAuth, server: AuthorizationServer, wanted: dict[str, str]
+    oauth: OAuthClient,
+    auth: UpstreamAuth,
+    server: AuthorizationServer,
+    wanted: dict[str, str],
+    subject: str,
 ) -> str:
     """The identity provider's word to ``server`` for the holder of our subject token."""
     idp = await oauth.server(auth.idp)
@@ -55,8 +61,8 @@ async def _assertion(
         "grant_type": EXCHANGE,
         "requested_token_type": ID_JAG_TYPE,
         "audience": server.issuer,
-        "subject_token": _subject(auth),
-        "subject_token_type": auth.subject_type or ID_TYPE,
+        "subject_token": subject or _subject(auth),
+        "subject_token_type": auth.subject_type or (ACCESS_TYPE if subject else ID_TYPE),
     }
     answer = await oauth.ask_token(idp.token_endpoint, Client(idp.issuer, auth.idp_client_id), form)
     assertion = text(answer, "access_token")

@@ -70,12 +70,13 @@ class OAuthClient:
 
     # ---- discovery
 
-    async def resource(self, server: str, named: str) -> Resource:
+    async def resource(self, server: str, named: str, wanted: str = "") -> Resource:
         """RFC 9728 metadata of the MCP server at ``server``: where the challenge says (``named``), then
-        the well-known places.  Raises CredentialFailed."""
+        the well-known places.  ``wanted``: the issuer that an operator chose.  Raises
+        CredentialFailed."""
         urls = ([named] if named else []) + list(resource_metadata_urls(server))
         document = await self._first(urls, f"protected resource metadata of {server}")
-        return read_resource(document, server)
+        return read_resource(document, server, wanted)
 
     async def server(self, issuer: str) -> AuthorizationServer:
         """Raises CredentialFailed."""

@@ -87,6 +87,8 @@ class UpstreamCredentials:
         self.document = document
         self._page, self._clock, self._notice = page, clock, notice
         self._open_secret = open_secret
+        self.shown: Callable[[str], tuple[str, str]] = lambda principal: ("", "")
+        """Principal → issuer and token by which it is known to the gateway now."""
         self._held: dict[Key, tuple[Held, int]] = {}
         self._locks: dict[Key, asyncio.Lock] = {}
         self._steps: dict[Key, tuple[int, int]] = {}
@@ -265,15 +267,31 @@ class UpstreamCredentials:
                 f"server {spec.id} has no client_id for {place.server.issuer}",
                 remedy=f"exeat server change {spec.id} --auth-with client_id=ID",
             )
-        token = await granted(oauth, spec.auth, client, place.server, place.resource, asked)
+        subject = self._subject(spec, key) if spec.auth.for_caller else ""
+        token = await granted(
+            oauth, spec.auth, client, place.server, place.resource, asked, subject
+        )
         return await self._keep(key, NOTHING_HELD, place, asked, replace(token, refresh=""))
+
+    def _subject(self, spec: ServerSpec, key: Key) -> str:
+        """What the caller showed us, for the issuer that gave it and nobody else.  Raises
+        CredentialFailed."""
+        issuer, token = self.shown(key.whose)
+        wanted = spec.auth.idp or spec.auth.issuer
+        if not token or issuer != wanted:
+            raise CredentialFailed(
+                f"server {spec.id} gives access in exchange for a token of {wanted}, and agent "
+                f"{key.agent} showed none",
+                remedy="sign in there; an agent's key and other issuers' tokens are not exchanged",
+            )
+        return token
 
     # ---- shared with the consent page (adapters.consent)
 
     async def place(self, spec: ServerSpec, oauth: OAuthClient, named: str) -> Place:
         """Raises CredentialFailed: nothing found, or not the issuer that the operator named."""
-        resource = await oauth.resource(spec.url, named)
         wanted = spec.auth.issuer
+        resource = await oauth.resource(spec.url, named, wanted)
         if wanted and resource.issuer != wanted:
             raise CredentialFailed(
                 f"server {spec.id} now sends to the authorization server {resource.issuer}, "

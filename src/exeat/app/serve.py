@@ -147,6 +147,7 @@ class Gateway:
             self.handover,
             tokens,
         )
+        self.credentials.shown = self.front.credentials.shown
         self.front.permits = Permits(
             permit_signer(home),
             self._signer.verifier.name,

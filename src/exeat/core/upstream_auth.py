@@ -21,6 +21,10 @@ class AuthMode(StrEnum):
     """The same through an identity provider's assertion (draft-ietf-oauth-identity-assertion)."""
 
 
+EXCHANGES = frozenset({AuthMode.TOKEN_EXCHANGE, AuthMode.ID_JAG})
+CALLER = "caller"
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamAuth:
     """``issuer``: the only authorization server that is accepted; a ``client_id`` belongs to it.
@@ -31,8 +35,9 @@ class UpstreamAuth:
     ``scopes`` are asked for besides those that the server asks for.
 
     Exchange: ``subject_from`` names the variable that holds the token given in exchange, of the type
-    ``subject_type``; ``idp`` is the identity provider that makes the assertion of ID-JAG, where we are
-    the client ``idp_client_id``.
+    ``subject_type``, or is CALLER: then each agent × user's own token is exchanged, on behalf of the
+    user.  ``idp`` is the identity provider that makes the assertion of ID-JAG, where we are the client
+    ``idp_client_id``.
     """
 
     mode: AuthMode = AuthMode.NONE
@@ -48,8 +53,20 @@ class UpstreamAuth:
     idp_client_id: str = ""
 
     @property
+    def for_caller(self) -> bool:
+        """What the caller showed the gateway is exchanged, at the issuer that gave it, and goes nowhere
+        else."""
+        return self.mode in EXCHANGES and self.subject_from == CALLER
+
+    @property
     def per_user(self) -> bool:
-        return self.mode is AuthMode.AUTHORIZATION_CODE
+        return self.mode is AuthMode.AUTHORIZATION_CODE or self.for_caller
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Of the gateway's environment."""
+        named = (self.secret_from, "" if self.for_caller else self.subject_from)
+        return tuple(filter(None, named))
 
     def pairs(self) -> dict[str, str]:
         """As it is declared and kept: names and texts, nothing for what is not set."""

@@ -15,6 +15,7 @@ from exeat.gateway.http1 import RequestHead
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.ports import View
 from exeat.gateway.proof import Peer, Proofs
+from exeat.gateway.sessions import principal_key
 from exeat.identity.dpop import Proof
 from exeat.identity.model.token import Claims, Confirmation, Flaw, Refused
 from exeat.identity.rules.principal import principal
@@ -65,6 +66,7 @@ class Credentials:
         self._view: View | None = None
         self._proof: Proof | None = None
         self._known: dict[str, _Known] = {}
+        self._shown: dict[str, tuple[str, str, int]] = {}
         self._checked: dict[str, tuple[Claims | Refused, int]] = {}
 
     def caller(
@@ -111,6 +113,12 @@ class Credentials:
                 return Refused(proof)
             self._proof = proof
         return known.caller
+
+    def shown(self, principal: str) -> tuple[str, str]:
+        """The issuer and the token by which the principal came last, while it lives: what is exchanged
+        on its behalf (ID-9).  Kept only while some server asks for that."""
+        issuer, token, end = self._shown.get(principal, ("", "", 0))
+        return (issuer, token) if end > self._pipeline.clock() else ("", "")
 
     def _look_up(self, view: View, header: str, now: int) -> _Known | Refused | Unknown | None:
         scheme, _, text = header.partition(" ")
@@ -166,6 +174,10 @@ class Credentials:
             if bound is None or demanded not in ("any", bound.method):
                 return Refused(Flaw.PROOF)
         end = min(until, claims.expires_at)
+        if any(spec.auth.for_caller for spec in view.snapshot.specs.values()):
+            if len(self._shown) >= CACHED_MAX:
+                self._shown.clear()
+            self._shown[principal_key(caller)] = (claims.issuer, text, claims.expires_at)
         return _Known(caller, end, claims.audience, claims.confirmation)
 
     async def _settle(self, tokens: Tokens, header: str, text: str) -> None:

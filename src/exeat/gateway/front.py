@@ -92,8 +92,8 @@ class Front:
         self.new_id = handover.new_id if handover is not None else _new_id
         self.sessions = Sessions(self.new_id, loop.time)
         self.router = Router(upstreams, pipeline)
-        credentials = Credentials(pipeline, tokens)
-        self.doors = Doors(settings, self.router, credentials, pipeline, clock, handover)
+        self.credentials = Credentials(pipeline, tokens)
+        self.doors = Doors(settings, self.router, self.credentials, pipeline, clock, handover)
         self.visibility, self.mirrors = Visibility(pipeline), Mirrors()
         self.asks = Asks(self)
         self.held = Held(self)

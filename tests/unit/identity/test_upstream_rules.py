@@ -120,6 +120,14 @@ def test_metadata_that_lacks_what_is_needed_is_refused() -> None:
 
 
 @requirement("ID-9")
+def test_of_several_authorization_servers_the_one_that_the_operator_chose() -> None:
+    first, second = "https://one.example", "https://two.example"
+    document = {"resource": "https://m.example", "authorization_servers": [first, second]}
+    for wanted, chosen in (("", first), (second, second), ("https://three.example", first)):
+        assert read_resource(document, "https://m.example", wanted).issuer == chosen
+
+
+@requirement("ID-9")
 def test_scopes_the_challenge_first_then_what_is_listed_and_never_less_than_before() -> None:
     listed = Resource("https://m.example", "https://as.example", ("read", "write"))
     silent = Resource("https://m.example", "https://as.example", None)

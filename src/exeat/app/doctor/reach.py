@@ -182,7 +182,7 @@ def servers(patient: Patient) -> Iterator[Finding]:
 
 
 def _missing(spec: ServerSpec, patient: Patient) -> Iterator[Finding]:
-    auth = {spec.auth.secret_from, spec.auth.subject_from} - {""}
+    auth = set(spec.auth.variables)
     for name in sorted({*spec.headers_from.values(), *spec.env_from, *auth}):
         if name not in patient.environ:
             yield problem(

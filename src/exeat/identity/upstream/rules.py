@@ -41,9 +41,10 @@ class AuthorizationServer:
     scopes: tuple[str, ...] = ()
 
 
-def read_resource(document: Mapping[str, Any], server: str) -> Resource:
-    """Metadata found for the MCP server at the URL ``server``.  Raises CredentialFailed if it is of
-    another resource (RFC 9728 section 3.3), or names no authorization server."""
+def read_resource(document: Mapping[str, Any], server: str, wanted: str = "") -> Resource:
+    """Metadata found for the MCP server at the URL ``server``.  ``wanted``: the authorization server to
+    choose if it is among those named; else the first.  Raises CredentialFailed if it is of another
+    resource (RFC 9728 section 3.3), or names no authorization server."""
     uri = text(document, "resource")
     if not covers(uri, server):
         raise CredentialFailed(f"the metadata found for {server} is of another resource, {uri!r}")
@@ -52,7 +53,8 @@ def read_resource(document: Mapping[str, Any], server: str) -> Resource:
         raise CredentialFailed(f"the metadata of {uri} names no authorization server")
     listed = document.get("scopes_supported")
     scopes = scopes_of(" ".join(texts(document, "scopes_supported")))
-    return Resource(uri, servers[0], scopes if isinstance(listed, list) else None)
+    chosen = wanted if wanted in servers else servers[0]
+    return Resource(uri, chosen, scopes if isinstance(listed, list) else None)
 
 
 def covers(resource: str, server: str) -> bool:

@@ -143,7 +143,7 @@ def check_spec(spec: ServerSpec) -> None:
             remedy="Use up to 256 printable ASCII characters without a space: the server's address.",
         )
     check_auth(spec)
-    own = (spec.auth.secret_from, spec.auth.subject_from)
+    own = spec.auth.variables
     named = (*spec.headers_from.values(), *spec.env_from, *spec.env, *spec.env_secret)
     for name in (*named, *filter(None, own)):
         if not _ENV_NAME.fullmatch(name):

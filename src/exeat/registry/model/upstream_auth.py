@@ -1,12 +1,8 @@
 """What must be said of a server that the gateway signs in to (ID-9)."""
 
-from typing import Final
-
 from exeat.core.errors import Invalid
 from exeat.core.facts import ServerSpec, Transport
-from exeat.core.upstream_auth import AuthMode, UpstreamAuth
-
-_EXCHANGES: Final = frozenset({AuthMode.TOKEN_EXCHANGE, AuthMode.ID_JAG})
+from exeat.core.upstream_auth import EXCHANGES, AuthMode, UpstreamAuth
 
 
 def check_auth(spec: ServerSpec) -> None:
@@ -50,7 +46,7 @@ def check_auth(spec: ServerSpec) -> None:
 
 def _needed(auth: UpstreamAuth) -> str:
     """The first setting that the mode cannot do without, and lacks; else empty."""
-    names = [] if auth.per_user else ["client_id"]
-    names += ["subject_from"] if auth.mode in _EXCHANGES else []
+    names = [] if auth.mode is AuthMode.AUTHORIZATION_CODE else ["client_id"]
+    names += ["subject_from"] if auth.mode in EXCHANGES else []
     names += ["idp", "idp_client_id"] if auth.mode is AuthMode.ID_JAG else []
     return next((name for name in names if not getattr(auth, name)), "")
