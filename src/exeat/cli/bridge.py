@@ -13,7 +13,6 @@ import typer
 from exeat.core.errors import ExeatError, Invalid
 
 if TYPE_CHECKING:
-    from exeat.app.native import SignIn
     from exeat.gateway.bridge_door import Access, Address
 
 KEY_VARIABLE: Final = "EXEAT_KEY"
@@ -74,29 +73,23 @@ def bridge(  # noqa: PLR0913 - one per option
         if key:
             asyncio.run(_run(address, None))
             return
+        from exeat.app import native
         from exeat.app.home import home_path
-        from exeat.app.native import SignIn
 
         internal = frozenset(internal_host or ())
         place = home_path(home)
-        what = SignIn(url, place, ca_file, plain, internal, client_id, name, wait_s)
-        asyncio.run(_signed_in(address, what, sign_in=sign_in, sign_out=sign_out))
+        what = native.SignIn(url, place, ca_file, plain, internal, client_id, name, wait_s)
+        if sign_out:
+            asyncio.run(native.sign_out(what, _say))
+        elif sign_in:
+            asyncio.run(native.sign_in(what, _say))
+        else:
+            asyncio.run(_run(address, native.access_for(what, _say)))
     except ExeatError as error:
         _say(f"{error}." + (f" Next: {error.remedy}." if error.remedy else ""))
         raise typer.Exit(EXIT_USAGE) from None
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
-
-
-async def _signed_in(address: "Address", what: "SignIn", *, sign_in: bool, sign_out: bool) -> None:
-    from exeat.app import native
-
-    if sign_out:
-        await native.sign_out(what, _say)
-    elif sign_in:
-        await native.sign_in(what, _say)
-    else:
-        await _run(address, native.access_for(what, _say))
 
 
 async def _run(address: "Address", access: "Access | None") -> None:
