@@ -99,16 +99,19 @@ class OAuthClient:
 
     async def register(self, server: AuthorizationServer, redirect_uri: str) -> Client:
         """Raises CredentialFailed."""
-        document = registration(redirect_uri, server, NAME)
+        return await self.register_as(server, registration(redirect_uri, server, NAME))
+
+    async def register_as(self, server: AuthorizationServer, document: Mapping[str, Any]) -> Client:
+        """Raises TokenRefused, CredentialFailed."""
         fetched = await self._ask(
             lambda: self._fetcher.post_json(server.registration_endpoint, document)
         )
         if fetched.status not in (200, 201):
-            raise _refusal(fetched, f"{server.issuer} did not register this gateway")
+            raise _refusal(fetched, f"{server.issuer} did not register this client")
         answer = _document(fetched)
         client_id, secret = text(answer, "client_id"), text(answer, "client_secret")
         if not client_id:
-            raise CredentialFailed(f"{server.issuer} registered this gateway without a client_id")
+            raise CredentialFailed(f"{server.issuer} registered this client without a client_id")
         given = text(answer, "token_endpoint_auth_method")
         method = auth_method(given, server, secret=secret)
         return Client(server.issuer, client_id, method, secret=secret)
@@ -148,6 +151,16 @@ class OAuthClient:
         if fetched.status not in (200, 201):
             raise _refusal(fetched, f"{client.issuer} gave no token")
         return _document(fetched)
+
+    async def revoke(self, endpoint: str, client: Client, form: Mapping[str, str]) -> None:
+        """RFC 7009 section 2.1.  Raises TokenRefused, CredentialFailed."""
+        shown = show(
+            client, now_s=self._clock() // 1_000_000_000, token_id=secrets.token_urlsafe(16)
+        )
+        sent = {**form, **shown.form}
+        fetched = await self._ask(lambda: self._fetcher.post(endpoint, sent, headers=shown.headers))
+        if fetched.status != 200:
+            raise _refusal(fetched, f"{client.issuer} did not revoke the token")
 
     async def _ask(self, send: Callable[[], Any]) -> Fetched:
         try:

@@ -111,7 +111,10 @@ def adopt(  # noqa: PLR0913 - one per option
         raise Invalid("Nothing can be adopted.", remedy="The lines above say why.")
     _show(plan)
     if key_file is None and any(c.client == CLAUDE_DESKTOP.id for c in plan.changes):
-        say("Claude Desktop's bridge needs the agent's key: add --key-file FILE, or set EXEAT_KEY.")
+        say(
+            "Claude Desktop's bridge will ask you to sign in (`exeat client open` first), unless you"
+            " add --key-file FILE."
+        )
     if dry_run:
         say("Nothing was changed (--dry-run).")
         return

@@ -6,21 +6,26 @@ import signal
 import stat
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from exeat.core.errors import ExeatError, Invalid
 
+if TYPE_CHECKING:
+    from exeat.gateway.bridge_door import Access, Address
+
 KEY_VARIABLE: Final = "EXEAT_KEY"
 EXIT_USAGE: Final = 2
 
 
-def bridge(
+def bridge(  # noqa: PLR0913 - one per option
     url: Annotated[str, typer.Argument(help="The gateway's MCP endpoint.")],
     key_file: Annotated[
         Path | None,
-        typer.Option(help=f"File that holds the agent's key; else {KEY_VARIABLE} is read."),
+        typer.Option(
+            help=f"File that holds the agent's key; else {KEY_VARIABLE}; else you sign in."
+        ),
     ] = None,
     ca_file: Annotated[
         Path | None, typer.Option(help="Certificates (PEM) to trust beside the system's.")
@@ -29,13 +34,57 @@ def bridge(
         list[str] | None,
         typer.Option(help="A host to which the key may travel unencrypted.  Repeatable."),
     ] = None,
+    internal_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Another host to sign in at that has a private address.  Repeatable."),
+    ] = None,
+    client_id: Annotated[
+        str,
+        typer.Option(
+            help="The OAuth client that an admin added; else the bridge registers itself."
+        ),
+    ] = "",
+    name: Annotated[
+        str, typer.Option(help="Names this sign-in; another name is another sign-in.")
+    ] = "",
+    wait_s: Annotated[
+        float, typer.Option("--wait-seconds", min=1, help="How long a request waits for you.")
+    ] = 300,
+    sign_in: Annotated[
+        bool, typer.Option("--sign-in", help="Sign in now, and speak no MCP.")
+    ] = False,
+    sign_out: Annotated[
+        bool, typer.Option("--sign-out", help="Forget the sign-in and revoke it.")
+    ] = False,
+    home: Annotated[
+        Path | None, typer.Option(help="Where the sign-in is kept (else EXEAT_HOME, ~/.exeat).")
+    ] = None,
 ) -> None:
     """Speak MCP on stdin and stdout, and the gateway's HTTP on the other side.
 
     Only protocol goes to stdout; what people should read goes to stderr.
     """
     try:
-        asyncio.run(_run(url, _key(key_file), ca_file, frozenset(allow_http or ())))
+        from exeat.gateway.bridge_door import LOOPBACK, Address, check_address
+
+        plain = frozenset(allow_http or ())
+        key = "" if sign_in or sign_out else _key(key_file)
+        address = check_address(Address(url, key, ca_file), LOOPBACK | plain)
+        if key:
+            asyncio.run(_run(address, None))
+            return
+        from exeat.app import native
+        from exeat.app.home import home_path
+
+        internal = frozenset(internal_host or ())
+        place = home_path(home)
+        what = native.SignIn(url, place, ca_file, plain, internal, client_id, name, wait_s)
+        if sign_out:
+            asyncio.run(native.sign_out(what, _say))
+        elif sign_in:
+            asyncio.run(native.sign_in(what, _say))
+        else:
+            asyncio.run(_run(address, native.access_for(what, _say)))
     except ExeatError as error:
         _say(f"{error}." + (f" Next: {error.remedy}." if error.remedy else ""))
         raise typer.Exit(EXIT_USAGE) from None
@@ -43,12 +92,12 @@ def bridge(
         raise typer.Exit(0) from None
 
 
-async def _run(url: str, key: str, ca_file: Path | None, plain_http: frozenset[str]) -> None:
+async def _run(address: "Address", access: "Access | None") -> None:
     from exeat.gateway.bridge import Bridge
-    from exeat.gateway.bridge_door import LOOPBACK, Address, Door, check_address
+    from exeat.gateway.bridge_door import Door
     from exeat.gateway.bridge_stdio import LineWriter, lines_of, take_stdin, take_stdout
 
-    door = Door(check_address(Address(url, key, ca_file), LOOPBACK | plain_http))
+    door = Door(address, access)
     running = asyncio.ensure_future(
         Bridge(door, LineWriter(take_stdout()), _say).run(lines_of(take_stdin()))
     )
@@ -65,7 +114,7 @@ async def _run(url: str, key: str, ca_file: Path | None, plain_http: frozenset[s
 
 
 def _key(key_file: Path | None) -> str:
-    """The bearer key.  Raises Invalid; the message never holds the key."""
+    """The bearer key, or empty.  Raises Invalid; the message never holds the key."""
     if key_file is None:
         return os.environ.get(KEY_VARIABLE, "").strip()
     try:

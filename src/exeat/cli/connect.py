@@ -55,7 +55,9 @@ def connect(  # noqa: PLR0913 - one per option
     name: Annotated[str, typer.Option(help="The entry's name in the client.")] = "",
     key_file: Annotated[
         Path | None,
-        typer.Option(help="For a client that knows only stdio: the file with the agent's key."),
+        typer.Option(
+            help="For a client that knows only stdio: the file with the agent's key (else you sign in)."
+        ),
     ] = None,
     undo_last: Annotated[
         bool, typer.Option("--undo", help="Put back what the last `connect` of it changed.")
@@ -93,7 +95,7 @@ def connect(  # noqa: PLR0913 - one per option
     with carried_out(where, "connect", [made.change], [], os.urandom(ID_RANDOM_BYTES)):
         pass
     say(printable(f"{chosen.title} is connected: {short(str(made.file))}."))
-    if register and chosen is not CLAUDE_DESKTOP and gateway is None:
+    if register and not (chosen is CLAUDE_DESKTOP and key_file) and gateway is None:
         _let_register(home, chosen.title, register)
     for step in next_steps(chosen, kind, made.name, has_key_file=key_file is not None):
         next_step(step)

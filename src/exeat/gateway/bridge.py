@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from exeat.core.errors import Unauthenticated
 from exeat.gateway.bridge_door import Door
 from exeat.gateway.bridge_relay import Relay, Unanswered, transport_errors
 from exeat.gateway.bridge_stdio import ClientGone, LineWriter
@@ -193,6 +194,9 @@ class Bridge:
         try:
             async with self._door.post(message.raw, session.headers) as answer:
                 status = answer.status_code
+        except Unauthenticated as error:
+            self._say(f"{message.method or 'An answer'} did not reach the server. {_told(error)}")
+            return
         except transport_errors() as error:
             self._unreachable(error)
             return
@@ -215,6 +219,9 @@ class Bridge:
             await self._send(call)
         except Unanswered as error:
             await self._out.line(failure(message.id, str(error), error.code))
+        except Unauthenticated as error:
+            self._say(_told(error))
+            await self._out.line(failure(message.id, _told(error), error.rpc_code))
         except transport_errors() as error:
             self._unreachable(error)
             await self._out.line(failure(message.id, self._lost(error)))
@@ -338,6 +345,8 @@ class Bridge:
     async def _revive(self, session: Session) -> None:
         try:
             await self._renew(session)
+        except Unauthenticated as error:
+            self._say(_told(error))
         except transport_errors(Unanswered) as error:
             self._unreachable(error)
 
@@ -365,6 +374,10 @@ class Bridge:
         if not self._reachable:
             self._say(f"The gateway at {self._door.shown} is back.")
         self._reachable = True
+
+
+def _told(error: Unauthenticated) -> str:
+    return f"{error}. Next: {error.remedy}." if error.remedy else f"{error}."
 
 
 async def _passed(gate: asyncio.Task[None] | None) -> None:

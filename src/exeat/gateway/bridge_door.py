@@ -1,16 +1,19 @@
-"""The gateway's side of the bridge: one URL, one key, no other place ever (GW-6).
+"""The gateway's side of the bridge: one URL, one key or sign-in, no other place ever (GW-6).
 
 No redirect is followed, no proxy is taken from the environment, no netrc is read.
 """
 
 import ssl
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
 from exeat.core.errors import Invalid
+from exeat.core.upstream_auth import Credential, Refused
+from exeat.identity.upstream.challenge import read_challenge
 
 if TYPE_CHECKING:
     import httpx2
@@ -19,6 +22,9 @@ CONNECT_MAX_S: Final = 5.0
 WRITE_MAX_S: Final = 30.0
 GOODBYE_MAX_S: Final = 2.0
 CONNECTIONS_MAX: Final = 300
+SENT_MAX: Final = 3
+"""Times that one request may leave: refused, refused with another credential or for want of scope, and
+carried out.  401 and ``insufficient_scope`` say that it was not carried out before."""
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _POST: Final = {
     "Content-Type": "application/json",
@@ -66,14 +72,36 @@ def check_address(address: Address, plain_http: frozenset[str] = LOOPBACK) -> Ad
     return address
 
 
-class Door:
-    """An HTTP client that knows one URL."""
+class Access(Protocol):
+    """A credential that changes, and may have to be obtained from a person."""
 
-    def __init__(self, address: Address) -> None:
+    def held(self) -> Credential:
+        """What there is, as it is."""
+
+    async def current(self) -> Credential:
+        """What a request carries now; asks nobody."""
+
+    def accepted(self, used: Credential) -> None:
+        """The gateway took it."""
+
+    async def obtain(self, refused: Refused) -> None:
+        """Another one than the refused one.  Raises Unauthenticated."""
+
+    async def other_than(self, used: Credential) -> None:
+        """Waits for another one; asks nobody."""
+
+    async def close(self) -> None: ...
+
+
+class Door:
+    """An HTTP client that knows one URL.  ``access``: where there is no key."""
+
+    def __init__(self, address: Address, access: Access | None = None) -> None:
         import httpx2
 
         self.shown = address.shown
         self._url = address.url
+        self._access = access
         headers = {"Accept-Encoding": "identity", "User-Agent": "exeat-bridge"}
         if address.key:
             headers["Authorization"] = f"Bearer {address.key}"
@@ -89,23 +117,81 @@ class Door:
     def post(
         self, body: bytes, headers: dict[str, str]
     ) -> "AbstractAsyncContextManager[httpx2.Response]":
-        return self._client.stream("POST", self._url, content=body, headers=_POST | headers)
+        """Raises Unauthenticated, and the transport's errors."""
+        if self._access is None:
+            return self._client.stream("POST", self._url, content=body, headers=_POST | headers)
+        return self._post(self._access, body, _POST | headers)
+
+    @asynccontextmanager
+    async def _post(
+        self, access: Access, body: bytes, headers: dict[str, str]
+    ) -> "AsyncIterator[httpx2.Response]":
+        stepped_up = False
+        for times in range(1, SENT_MAX + 1):
+            used = await access.current()
+            carried = headers | _carrying(used)
+            async with self._client.stream(
+                "POST", self._url, content=body, headers=carried
+            ) as answer:
+                refused = _refusal(answer, used)
+                if refused is None or refused.status != 401:
+                    access.accepted(used)
+                wide = refused is not None and refused.status == 403
+                if refused is None or times == SENT_MAX or (wide and stepped_up):
+                    yield answer
+                    return
+                stepped_up = stepped_up or wide
+            await access.obtain(refused)
 
     def listen(self, headers: dict[str, str]) -> "AbstractAsyncContextManager[httpx2.Response]":
-        accept = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
-        return self._client.stream("GET", self._url, headers=accept | headers)
+        accept = {"Accept": "text/event-stream", "Cache-Control": "no-store"} | headers
+        if self._access is None:
+            return self._client.stream("GET", self._url, headers=accept)
+        return self._listen(self._access, accept)
+
+    @asynccontextmanager
+    async def _listen(
+        self, access: Access, headers: dict[str, str]
+    ) -> "AsyncIterator[httpx2.Response]":
+        """Nobody waits for it, so nobody is asked to sign in for it."""
+        while True:
+            used = await access.current()
+            async with self._client.stream(
+                "GET", self._url, headers=headers | _carrying(used)
+            ) as answer:
+                if answer.status_code != 401:
+                    yield answer
+                    return
+            await access.other_than(used)
 
     async def goodbye(self, headers: dict[str, str]) -> None:
         """End the session; best effort, since the gateway ends idle sessions by itself."""
         import httpx2
 
         try:
-            await self._client.delete(self._url, headers=headers, timeout=GOODBYE_MAX_S)
+            used = _carrying(self._access.held()) if self._access is not None else {}
+            await self._client.delete(self._url, headers=headers | used, timeout=GOODBYE_MAX_S)
         except httpx2.HTTPError:
             return
 
     async def close(self) -> None:
+        if self._access is not None:
+            await self._access.close()
         await self._client.aclose()
+
+
+def _carrying(credential: Credential) -> dict[str, str]:
+    return {"Authorization": credential.value} if credential.value else {}
+
+
+def _refusal(answer: "httpx2.Response", used: Credential) -> Refused | None:
+    """None if the gateway may have carried the request out, or no credential would help."""
+    if answer.status_code not in (401, 403):
+        return None
+    challenge = ", ".join(answer.headers.get_list("www-authenticate"))
+    if answer.status_code == 403 and read_challenge(challenge).error != "insufficient_scope":
+        return None
+    return Refused(used, answer.status_code, challenge)
 
 
 def _trust(address: Address) -> ssl.SSLContext | bool:

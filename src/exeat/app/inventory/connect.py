@@ -107,17 +107,19 @@ def _present(listed: list[Entry], client: Client, name: str, gateways: Gateways)
 
 
 def next_steps(client: Client, scope: Scope, name: str, *, has_key_file: bool) -> list[str]:
-    """What the person does now."""
+    """What the person does now.  ``has_key_file``: the client is a bridge's, with a key."""
     steps = []
-    if client is CLAUDE_DESKTOP and not has_key_file:
-        steps.append(
-            "put the agent's key into a file that only you can read, and run this again with "
-            "--key-file FILE (the file's name is written, not the key)"
-        )
     if scope is Scope.PROJECT and client in (CLAUDE_CODE, VSCODE):
         steps.append(f"{client.title} asks once whether to trust the project's servers")
     steps.append(client.restart.replace("NAME", name))
-    if client is not CLAUDE_DESKTOP:
+    if client is CLAUDE_DESKTOP:
+        if not has_key_file:
+            steps.append(
+                "sign in on the page that opens in your browser then; or sign in before, with"
+                " `exeat bridge --sign-in URL`, or give the agent's key with --key-file FILE (the"
+                " file's name is written, not the key)"
+            )
+    else:
         steps.append(
             f"if {client.title} cannot sign in because it has to register itself first: "
             "`exeat client open` lets it, for five minutes"

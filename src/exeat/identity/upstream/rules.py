@@ -39,6 +39,7 @@ class AuthorizationServer:
     takes_documents: bool = False
     """Client ID metadata documents (CIMD)."""
     scopes: tuple[str, ...] = ()
+    revocation_endpoint: str = ""
 
 
 def read_resource(document: Mapping[str, Any], server: str, wanted: str = "") -> Resource:
@@ -98,6 +99,7 @@ def read_server(document: Mapping[str, Any], issuer: str) -> AuthorizationServer
         document.get("authorization_response_iss_parameter_supported") is True,
         document.get("client_id_metadata_document_supported") is True,
         texts(document, "scopes_supported"),
+        text(document, "revocation_endpoint"),
     )
 
 
