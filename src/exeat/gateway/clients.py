@@ -17,6 +17,7 @@ from exeat.gateway import answers, tasks
 from exeat.gateway.answer import ClientAnswer, Waiting
 from exeat.gateway.changes import (
     KINDS,
+    LISTEN,
     SUBSCRIBED_MAX,
     Heard,
     listening_for,
@@ -63,7 +64,8 @@ _RELISTEN_S: Final = 1.0
 class Clients:
     def __init__(self, front: "Front") -> None:
         self.front = front
-        self.streams: set[ClientAnswer] = set()
+        self.streams: dict[ClientAnswer, Caller] = {}
+        """Those that stand open, and who opened each: they end with the credential that did."""
         self.heard = Heard(self)
         self._local: dict[ClientAnswer, tuple[RequestId, frozenset[str]]] = {}
 
@@ -230,7 +232,7 @@ class Clients:
         answer.start_stream()
         answer.keep_alive()
         session.stream = answer
-        self.streams.add(answer)
+        self.streams[answer] = caller
         for server_id, link in session.links.items():
             self.listen(session, server_id, link)
         return Stream(answer, self)
@@ -287,7 +289,7 @@ class Clients:
             "notifications/subscriptions/acknowledged",
             encode({"notifications": honored, "_meta": meta}),
         )
-        self.streams.add(answer)
+        self.streams[answer] = caller
         self._local[answer] = (request.id, frozenset(honored))
         return Stream(answer, self)
 
@@ -298,6 +300,18 @@ class Clients:
             agent = agents.get(AgentId(session.principal.partition("/")[0]))
             if agent is None or agent.lifecycle is not Lifecycle.ACTIVE:
                 self.front.sessions.end(session)
+        self._end_unproven()
+
+    def _end_unproven(self) -> None:
+        """What stands open ends when the credential that opened it is revoked, unbound or over."""
+        stands = self.front.pipeline.stands
+        for answer, caller in list(self.streams.items()):
+            if answer.open and not stands(caller):
+                del self.streams[answer]
+                answer.end_stream()
+        for call in list(self.front.calls):
+            if call.request.method == LISTEN and not stands(call.access.caller):
+                call.give_up("credential_ended")
 
     def lists_changed(self) -> None:
         """Registry or policy changed: what a principal may see may have changed too."""
@@ -344,11 +358,12 @@ class Clients:
     # ---- time
 
     def keep_alive(self) -> None:
+        self._end_unproven()
         for answer in list(self.streams):
             if answer.open:
                 answer.keep_alive()
             else:
-                self.streams.discard(answer)
+                self.streams.pop(answer, None)
 
     def close(self) -> None:
         for answer in list(self.streams):

@@ -205,6 +205,18 @@ class Pipeline:
         caller = replace(caller, agent=agent, user=user)
         return replace(request, caller=caller, server=server, tool=tool, now=now)
 
+    def stands(self, caller: Caller) -> bool:
+        """Whether what the caller began may go on: credential, agent and user are good still."""
+        view = self.state.view
+        agent = view.snapshot.agents.get(caller.agent.id)
+        user = caller.user
+        if agent is None or agent.lifecycle is not Lifecycle.ACTIVE:
+            return False
+        known = view.snapshot.people.get(user.id) if user is not None else None
+        if user is not None and (known is None or not known.live):
+            return False
+        return self._stands(caller, view)
+
     def _stands(self, caller: Caller, view: View) -> bool:
         """Whether the credential that the call began with is good still."""
         if caller.token is not None:

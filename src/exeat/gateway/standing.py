@@ -28,7 +28,7 @@ class Stream:
 
     def client_gone(self) -> None:
         self.answer.gone()
-        self._clients.streams.discard(self.answer)
+        self._clients.streams.pop(self.answer, None)
 
     def client_slow(self) -> None: ...
 

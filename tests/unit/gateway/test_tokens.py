@@ -1,5 +1,6 @@
 """Tokens at the endpoint: what opens it, what does not, and exactly what is answered (ID-1 … ID-6)."""
 
+import asyncio
 import json
 import re
 from dataclasses import replace
@@ -9,7 +10,7 @@ import pytest
 from issuing import ISSUER, NOW_S, RESOURCE, Idp, b64, ec_key, proof, sign
 from joserfc.jwk import OctKey
 from requirements import requirement
-from worlds import ADA, BOB, NOW, Answer, World
+from worlds import ADA, BOB, NOW, Answer, Seen, World
 
 from exeat.core.decision import Reason
 from exeat.core.facts import Effect, Lifecycle
@@ -602,3 +603,47 @@ async def test_possession_can_be_demanded_of_an_agent() -> None:
             assert (await with_proof(w, token, dpop)).status == (200 if good else 401)
             assert (await w.ask(w.tool(key=idp.token()))).status == 401
             assert (await w.ask(w.tool())).status == 401  # the agent's key
+
+
+@requirement("ID-1", "GW-13")
+@pytest.mark.parametrize("how", ["ended", "unbound", "expired"])
+async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
+    """A legacy stream and a modern subscription: nobody listens on with a token that is over."""
+    idp = Idp()
+
+    async def quiet(seen: Seen) -> None:
+        if seen.message is None:
+            seen.stream()  # the server's own standing stream
+        else:
+            seen.accept()
+
+    async with world(idp) as w, w.connect() as old, w.connect() as new:
+        w.upstream.script = quiet
+        token = idp.token()
+        session = await w.session(token)
+        old.write(
+            b"GET /mcp/up HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n"
+            b"mcp-protocol-version: 2025-11-25\r\nmcp-session-id: %b\r\n"
+            b"authorization: Bearer %b\r\n\r\n" % (session.encode(), token.encode())
+        )
+        assert (await old.head())[0] == 200
+        aggregate = idp.token(aud="http://localhost/mcp")
+        raw = w.modern(
+            "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, key=aggregate
+        )
+        new.write(raw.replace(b"POST /mcp/up ", b"POST /mcp "))
+        assert (await new.head())[0] == 200
+        if how == "ended":
+            w.endings[f"{ISSUER} j1"] = NOW + 10**12
+            w.state.view = w.view()
+        elif how == "unbound":
+            w.clients.clear()
+            w.state.view = w.view()
+        else:
+            w.now += 601 * 10**9
+        w.front.clients.keep_alive() if how == "expired" else w.front.clients.end_stopped()
+        for client in (old, new):
+            async with asyncio.timeout(10):
+                while await client.chunk():
+                    pass  # up to the last one, which is empty
+        assert w.front.clients.streams == {}
