@@ -21,9 +21,10 @@ from upstream import TOOLS_DEFAULT, tool_names
 sys.path.insert(0, str(targets.TESTS))
 from homes import Home
 from issuing import ALL, ISSUER, RESOURCE, Idp, ec_key, proof, sign
-from worlds import NOW, World
+from worlds import NOW, UP, World
 
 from exeat.app.issuers import oauth_key
+from exeat.core.facts import ServerSpec, Transport
 from exeat.gateway.credentials import Credentials
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.proof import Proofs
@@ -41,7 +42,7 @@ def tokens(core: int, rest: int, out: Path, seconds: float) -> list[dict[str, An
 def _look_ups(count: int) -> list[dict[str, Any]]:
     idp, key = Idp(), ec_key()
     made = World(tokens=idp.tokens(), clients={(ISSUER, "c1", ""): "bot"}, subjects={})  # type: ignore[dict-item]
-    made.spec, made.tools = None, []  # type: ignore[assignment]
+    made.spec, made.tools = ServerSpec(UP, Transport.HTTP, url=RESOURCE), []
     view = made.view()
     pipeline: Any = SimpleNamespace(state=SimpleNamespace(view=view), clock=lambda: NOW)
     known = Credentials(pipeline, idp.tokens())

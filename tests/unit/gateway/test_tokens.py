@@ -436,6 +436,26 @@ async def test_whom_a_token_stands_for(claims: dict[str, Any], reason: str | Non
 
 
 @requirement("ID-5")
+async def test_a_person_called_like_a_workload_is_not_that_agent() -> None:
+    """Only a token without a client is a workload's: else its subject is a person of that client."""
+    idp = Idp()
+    async with world(idp) as w:
+        answer = await w.ask(w.tool(key=idp.token(sub="c1", client_id="unknown")))
+        denied = answer.json["result"]["_meta"]["exeat/denied"]["reason"]
+        assert denied == "agent_unregistered"
+        assert w.upstream.calls == []
+
+
+@requirement("ID-5")
+async def test_an_issuer_does_not_speak_for_anothers_clients() -> None:
+    idp, other = Idp(), "https://other.example"
+    async with world(idp, clients={(other, "c7", ""): BOT}) as w:
+        act = {"iss": other, "client_id": "c7"}
+        assert (await w.ask(w.tool(key=idp.token(sub=None, act=act)))).status == 401
+        assert w.upstream.calls == []
+
+
+@requirement("ID-5")
 async def test_a_chain_is_no_stronger_than_any_of_its_links() -> None:
     idp = Idp()
     clients = {(ISSUER, "c1", ""): BOT, (ISSUER, "c2", ""): AgentId("eve")}

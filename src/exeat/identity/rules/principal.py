@@ -37,8 +37,10 @@ def principal(
     user = _user(claims, snapshot, own)
     user_id = user.id if user is not None and user.live else None
     first, *earlier = _links(claims)
+    if first.issuer != claims.issuer:
+        return Refused(Flaw.CHAIN)  # an issuer says who calls in its own words, not in another's
     agent = _agent(first, user_id, snapshot)
-    workload = claims.issuer != own and user_id is None and not claims.actors
+    workload = claims.issuer != own and user_id is None and not claims.actors and not claims.client
     if agent is None and user is not None and workload:
         first = Actor(claims.issuer, claims.subject)  # a workload that has no client
         agent = _agent(first, None, snapshot)
