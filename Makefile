@@ -40,7 +40,7 @@ conformance: $(READY) ## official MCP suite, servers and clients: directly and t
 
 interop: $(READY) ## real clients with real servers through the gateway (needs npm)
 	@$(BIN)/python tests/interop/run.py $(INTEROP_ARGS)
-	@$(BIN)/python tests/interop/sign_in.py
+	@$(BIN)/python tests/interop/sign_in.py $(INTEROP_ARGS)
 
 bench: $(READY) ## measure exeat against nginx, FastMCP and mcp-proxy; BENCH_ARGS="--quick"
 	@$(BIN)/python bench/run.py $(BENCH_ARGS)
