@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 PAGE: Final = ROOT / "docs" / "reference" / "interoperability.md"
 BEGIN: Final = "<!-- made by make interop -->"
 END: Final = "<!-- end -->"
+SIGN_IN: Final = ("<!-- made by make interop: sign-in -->", "<!-- end of sign-in -->")
 
 
 def render(pairs: "Sequence[Pair]") -> str:
@@ -48,7 +49,7 @@ def differs(made: str) -> bool:
     return not PAGE.exists() or made not in PAGE.read_text()
 
 
-def write(made: str) -> None:
+def write(made: str, begin: str = BEGIN, end: str = END) -> None:
     page = PAGE.read_text()
-    before, rest = page.split(BEGIN)
-    PAGE.write_text(before + made + rest.split(END)[1])
+    before, _, rest = page.partition(begin)
+    PAGE.write_text(before + made + rest.partition(end)[2])

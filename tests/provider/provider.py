@@ -9,7 +9,7 @@ from base64 import urlsafe_b64encode
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx2
 from gateways import Server
@@ -93,6 +93,21 @@ class Provider:
             "scope": SCOPE, "known_there_as": as_,
         }  # fmt: skip
         return str(self.post("token", client, form)["access_token"])
+
+    def sent_to(self, url: str, user: str) -> str:
+        """Where the browser of ``user`` is sent after its login and consent at ``url``."""
+        forms = iter([{"prompt": "login", "login": user, "password": "x"}, {"prompt": "consent"}])
+        with httpx2.Client(base_url=self.issuer, timeout=20) as browser:
+            answer = browser.get(url)
+            while True:
+                assert "location" in answer.headers, answer.text[-1500:]
+                where = urljoin(str(answer.url), answer.headers["location"])
+                if not where.startswith(f"{self.issuer}/"):
+                    return where
+                if "/interaction/" in where:
+                    answer = browser.post(where, data=next(forms))
+                else:
+                    answer = browser.get(where)
 
     def sign_in(self, user: str, resource: str, client: str = "desktop") -> dict[str, Any]:
         """Code + PKCE through the provider's own login and consent pages, as a browser would."""
