@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-TESTS: Final = Path(__file__).resolve().parents[1]
-sys.path.insert(1, str(TESTS))
-sys.path.insert(2, str(TESTS / "provider"))
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(2, str(Path(__file__).resolve().parents[1] / "provider"))
 
 from gateways import Gateway, Wire, decisions, permit_all, running, start_matrix_server, url_of
 from homes import ADA, Home
@@ -34,6 +33,7 @@ from exeat.identity.authorization.model.doing import Doing
 from exeat.identity.authorization.service.clients import Clients
 from exeat.identity.signin.service import RelyingParty, SignIn
 
+TESTS: Final = Path(__file__).resolve().parents[1]
 TIME_MAX_S: Final = 60.0
 SUBJECT: Final = "u-ada"
 PROBE: Final = "probe"
@@ -42,23 +42,18 @@ LABELS: Final = {
     "typescript-1": "TypeScript SDK 1",
     "typescript-2": "TypeScript SDK 2",
     "fastmcp": "FastMCP",
-    "inspector": "Inspector, command line",
 }
 Browser = Callable[[str, str], str]
 """A person's: the URL that the client opened, and the agent that it is to be → where it ended."""
 
 
-def drivers(peers: Peers, url: str, folder: Path) -> dict[str, Sequence[str]]:
+def drivers(peers: Peers, url: str) -> dict[str, Sequence[str]]:
     own = {name: str(HERE / "drivers" / f"oauth_{name}.py") for name in LABELS}
-    kept = folder / "inspector"
-    kept.mkdir(exist_ok=True)
-    inspector = (peers.node, peers.npm("mcp-inspector"), "--cli")
     return {
         "python": (sys.executable, own["python"].replace("python.py", "sdk.py"), url),
         "typescript-1": (peers.node, peers.driver("oauth.mjs"), "sdk", url),
         "typescript-2": (peers.node, peers.driver("oauth.mjs"), "client", url),
         "fastmcp": (peers.python("peers", "python"), own["fastmcp"], url),
-        "inspector": (sys.executable, own["inspector"], url, str(kept), *inspector),
     }
 
 
@@ -153,13 +148,15 @@ def play(peers: Peers, folder: Path) -> dict[str, dict[str, str]]:
             stack.callback(home.state.close)
             gateway, browser = opened(stack, home)
             results = found[place] = {}
-            for name, argv in drivers(peers, gateway.endpoint("m"), here).items():
+            for name, argv in drivers(peers, gateway.endpoint("m")).items():
                 why = signs_in(argv, browser, name)
                 called = {leaf.agent.id for leaf, _, status in decisions(home.path) if status}
                 if not why and name not in called:
                     why = f"no call of agent {name} is on record"
                 results[name] = why
-                print(f"{name} at {place}: {why or 'signs in by itself and calls twice'}", flush=True)
+                print(
+                    f"{name} at {place}: {why or 'signs in by itself and calls twice'}", flush=True
+                )
     return found
 
 
