@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from exeat.core.controls import Order
 from exeat.core.facts import Effect, Lifecycle, ServerSpec, Sink, Transport
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
 from exeat.core.upstream_auth import read_auth
@@ -192,7 +193,8 @@ def to_profile(text: str | None) -> Profile | None:
     if text is None:
         return None
     p = json.loads(text)
-    return Profile(Effect(p["effect"]), Sink(p["sink"]), p["reversible"])
+    monotone = tuple((name, Order(order)) for name, order in sorted(p.get("monotone", {}).items()))
+    return Profile(Effect(p["effect"]), Sink(p["sink"]), p["reversible"], monotone)
 
 
 def _definition(digest: str | None, body: str | None) -> Definition | None:

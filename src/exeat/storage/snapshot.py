@@ -150,6 +150,7 @@ def _tools(connection: sa.Connection, before: Snapshot) -> Mapping[ActionId, Too
             sink=profile.sink,
             reversible=profile.reversible,
             profile_confirmed=tool.profile is not None,
+            monotone=dict(profile.monotone),
         )
     return {**before.tools, **changed} if changed else before.tools
 
