@@ -284,7 +284,8 @@ def amount_units(value: Any) -> int:
     number = int("".join(map(str, digits)))
     if exponent < -4 and number % 10 ** min(-4 - exponent, len(digits)):
         raise ValueError("it has more than four decimal places")
-    units = number // 10 ** (-4 - exponent) if exponent < -4 else number * 10 ** (exponent + 4)
+    shift: int = 10 ** abs(exponent + 4)
+    units = number // shift if exponent < -4 else number * shift
     if units > QUANTITY_MAX:
         raise ValueError("it is too large")
     return units
