@@ -37,6 +37,8 @@ REQUIREMENTS = {
     "ID-9": "Towards upstreams: never passthrough; each mode of credential.",
     "ID-10": "Secrets rest under envelope encryption; nothing secret is shown.",
     "ID-11": "A signed single-use permit for servers that ask for one.",
+    "APP-1": "A hold shows the real call, why, who is asked, and what happens if nobody answers.",
+    "APP-3": "Approvers come from policy and are never the requester; solo mode confirms instead.",
     "APP-10": "Just before a call leaves, the state was confirmed by a poll begun under its limit ago.",
     "POL-1": "Default deny.",
     "POL-2": "A verdict is a pure function of bundle, entities and request.",
