@@ -11,6 +11,7 @@ from typing import Any, Final
 import cedarpy
 import msgspec
 
+from exeat.core.controls import NO_CONTROLS, Controls
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.facts import AgentFacts, PersonFacts, ServerFacts, ToolFacts
 from exeat.core.ids import ActionId, PersonId
@@ -57,7 +58,8 @@ class Pdp:
     """Decides under one policy version and one registry state; built by ``compile_bundle``.
 
     ``findings``: what is wrong with the version against the present registry.  ``broken``: set if
-    the version cannot be read at all; then everything is denied (POL-1).
+    the version cannot be read at all; then everything is denied (POL-1).  ``controls``: what the
+    version declares beside its policies.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Pdp:
         digest: str,
         findings: tuple[Finding, ...] = (),
         broken: str = "",
+        controls: Controls = NO_CONTROLS,
     ) -> None:
         self.index = index
         self.world = world
@@ -76,6 +79,7 @@ class Pdp:
         self.digest = digest
         self.findings = findings
         self.broken = broken
+        self.controls = controls
         self.memo_enabled = True
         self._routes: dict[tuple[str, str, str, str | None], Route] = {}
         self._slices: Recent[tuple[int, ...], Slice] = Recent(SLICES_MAX)
