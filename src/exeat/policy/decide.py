@@ -62,7 +62,8 @@ class Pdp:
     """Decides under one policy version and one registry state; built by ``compile_bundle``.
 
     ``findings``: what is wrong with the version against the present registry.  ``broken``: set if
-    the version cannot be read at all; then everything is denied (POL-1).
+    the version cannot be read at all; then everything is denied (POL-1).  ``controls``: what the
+    version declares beside its policies.
     """
 
     def __init__(
