@@ -42,18 +42,23 @@ LABELS: Final = {
     "typescript-1": "TypeScript SDK 1",
     "typescript-2": "TypeScript SDK 2",
     "fastmcp": "FastMCP",
+    "inspector": "Inspector, command line",
 }
 Browser = Callable[[str, str], str]
 """A person's: the URL that the client opened, and the agent that it is to be → where it ended."""
 
 
-def drivers(peers: Peers, url: str) -> dict[str, Sequence[str]]:
+def drivers(peers: Peers, url: str, folder: Path) -> dict[str, Sequence[str]]:
     own = {name: str(HERE / "drivers" / f"oauth_{name}.py") for name in LABELS}
+    kept = folder / "inspector"
+    kept.mkdir(exist_ok=True)
+    inspector = (peers.node, peers.npm("mcp-inspector"), "--cli")
     return {
         "python": (sys.executable, own["python"].replace("python.py", "sdk.py"), url),
         "typescript-1": (peers.node, peers.driver("oauth.mjs"), "sdk", url),
         "typescript-2": (peers.node, peers.driver("oauth.mjs"), "client", url),
         "fastmcp": (peers.python("peers", "python"), own["fastmcp"], url),
+        "inspector": (sys.executable, own["inspector"], url, str(kept), *inspector),
     }
 
 
@@ -148,7 +153,7 @@ def play(peers: Peers, folder: Path) -> dict[str, dict[str, str]]:
             stack.callback(home.state.close)
             gateway, browser = opened(stack, home)
             results = found[place] = {}
-            for name, argv in drivers(peers, gateway.endpoint("m")).items():
+            for name, argv in drivers(peers, gateway.endpoint("m"), here).items():
                 why = signs_in(argv, browser, name)
                 called = {leaf.agent.id for leaf, _, status in decisions(home.path) if status}
                 if not why and name not in called:
