@@ -7,13 +7,14 @@ at `exeat up` alone, and at an external provider that the gateway is configured 
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -63,14 +64,19 @@ def drivers(peers: Peers, url: str, folder: Path) -> dict[str, Sequence[str]]:
 
 
 def signs_in(argv: Sequence[str], browser: Browser, agent: str) -> str:
-    """Empty if the client asked once, and called twice."""
+    """Empty if the client asked once, and called twice.  What it started ends with it."""
     env = {**os.environ, "PYTHONPATH": str(TESTS)}
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=env,
+        env=env, start_new_session=True,
     ) as client:  # fmt: skip
         assert client.stdin is not None and client.stdout is not None
-        ending = threading.Timer(TIME_MAX_S, client.kill)
+
+        def end() -> None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(client.pid, signal.SIGKILL)
+
+        ending = threading.Timer(TIME_MAX_S, end)
         ending.start()
         said = []
         try:
@@ -80,9 +86,10 @@ def signs_in(argv: Sequence[str], browser: Browser, agent: str) -> str:
                     client.stdin.flush()
                 said.append(line.split()[0] if line.startswith("URL ") else line.strip())
         except AssertionError as refused:
-            client.kill()
             said.append(f"the browser was shown: {refused}")
-        ending.cancel()
+        finally:
+            ending.cancel()
+            end()
     wanted = ["URL", "SUM 3", "SUM 4"]
     return "" if [each for each in said if each in wanted] == wanted else f"{said}"[-2000:]
 

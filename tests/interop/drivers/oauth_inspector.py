@@ -1,8 +1,8 @@
 """Inspector's command line signs in by itself: `oauth_inspector.py URL FOLDER COMMAND…`.
 
 The first run has what a person gives it, a terminal as its stdin; it opens no browser, but prints the address
-and waits at its own callback.  The second run may not ask anybody (``--stored-auth-only``): it takes what the
-first one kept in FOLDER.  Inspector never gets the driver's own stdin: Node makes it non-blocking for both.
+and waits at its own callback.  The second run may not ask anybody (``--stored-auth-only``): it refreshes what
+the first one kept in FOLDER.  Inspector never gets the driver's own stdin: Node makes it non-blocking for both.
 """
 
 import json
@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 ASKS = "Please navigate to: "
 
@@ -46,11 +47,21 @@ def run(url: str, folder: str, command: list[str], a: int, *words: str) -> None:
         print("".join(said)[-1500:], answer[-500:], flush=True)
 
 
+def spoil(kept: Path) -> None:
+    """The access token that Inspector kept is no longer good, as after its minutes."""
+    store = json.loads(kept.read_text())
+    (name,) = (name for name in store["secrets"] if ":tokens:" in name)
+    tokens = {**json.loads(store["secrets"][name]), "access_token": "no-longer-good"}
+    store["secrets"][name] = json.dumps(tokens)
+    kept.write_text(json.dumps(store))
+
+
 def main(url: str, folder: str, *command: str) -> None:
     """The callback's port is a free one; Inspector's own, 6276, may be somebody's."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         callback = f"http://127.0.0.1:{free.getsockname()[1]}/oauth/callback"
     run(url, folder, list(command), 1, "--callback-url", callback)
+    spoil(Path(folder) / "secrets.json")
     run(url, folder, list(command), 2, "--stored-auth-only")
 
 
