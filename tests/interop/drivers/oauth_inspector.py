@@ -44,7 +44,7 @@ def run(url: str, folder: str, command: list[str], a: int, *words: str) -> None:
     try:
         print(f"SUM {json.loads(answer)['content'][0]['text']}", flush=True)
     except (ValueError, KeyError):
-        print("".join(said)[-1500:], answer[-500:], flush=True)
+        sys.exit("".join(said)[-1500:] + answer[-500:])
 
 
 def spoil(kept: Path) -> None:
