@@ -42,6 +42,15 @@ _SAID: Final[dict[Reason, str]] = {
     Reason.STATE_STALE: "the gateway cannot confirm its policy state",
     Reason.CLOCK_BACKWARDS: "the gateway's clock cannot be trusted",
     Reason.REQUEST_STATE_INVALID: "the retry does not belong to this call, or came too late",
+    Reason.APPROVAL_REQUIRED: "a person has to approve this call first",
+    Reason.APPROVAL_DENIED: "a person did not approve this call",
+    Reason.HOLDS_CAPPED: "too many calls of this agent wait for people",
+    Reason.APPROVALS_UNAVAILABLE: "approvals cannot be read",
+    Reason.BUDGET_EXHAUSTED: "a budget is used up",
+    Reason.BUDGETS_UNAVAILABLE: "budgets cannot be read",
+    Reason.AMOUNT_INVALID: "an amount is not one that a budget can count",
+    Reason.OBLIGATION_UNKNOWN: "policy asks for what this gateway cannot do",
+    Reason.KILLED: "it was switched off",
     Reason.DENIALS_CAPPED: "too many denials in this run",
 }
 DENIED_KEY: Final = "exeat/denied"

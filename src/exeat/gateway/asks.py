@@ -70,6 +70,7 @@ def question(
         arguments=params,
         now=now,
         clock_trusted=call_access.clock_trusted,
+        run=call_access.run,
     )
 
 
