@@ -48,6 +48,13 @@ class Gate:
         self._approvals = approvals
         self.budgets = budgets
 
+    def states(self, holds: tuple[str, ...], then: Callable[[Mapping[str, str]], None]) -> None:
+        """How they stand: ``pending`` or another word.  What cannot be told stays pending."""
+        if self._approvals is None:
+            then({})
+        else:
+            self._approvals.states(holds, then)
+
     def passed(
         self,
         request: AccessRequest,

@@ -64,6 +64,8 @@ class Approvals(Protocol):
         self, held: Held, request: AccessRequest, then: Callable[[Claim | ExeatError], None]
     ) -> None: ...
 
+    def states(self, holds: tuple[str, ...], then: Callable[[Mapping[str, str]], None]) -> None: ...
+
 
 @record
 class Reserved:
