@@ -36,8 +36,7 @@ def test_asked_approved_used_once(world: World) -> None:
     assert isinstance(again, Pending)
     assert again.hold != first.hold
     assert world.events() == [
-        "approval.requested", "approval.answered", "approval.approved", "approval.used",
-        "approval.requested",
+        "approval.requested", "approval.approved", "approval.used", "approval.requested",
     ]  # fmt: skip
 
 

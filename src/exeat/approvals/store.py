@@ -46,9 +46,15 @@ class ApprovalsRead(Protocol):
         """All, by their end."""
         ...
 
-    def decided_since(self, since: int) -> tuple[Hold, ...]:
-        """Holds that were asked since, whatever became of them."""
+    def asked_since(self, since: int) -> tuple[Hold, ...]:
+        """Whatever became of them, the oldest first."""
         ...
+
+    def overdue(self, now: int, limit: int) -> tuple[Hold, ...]:
+        """Pending ones that nobody answered and approved ones that nobody used in time."""
+
+    def untold(self, now: int, limit: int) -> tuple[tuple[Hold, int], ...]:
+        """Holds that are to be posted now, with how often that was tried, the oldest first."""
 
 
 class ApprovalsChange(ApprovalsRead, Protocol):
@@ -60,8 +66,8 @@ class ApprovalsChange(ApprovalsRead, Protocol):
         """One more call of the same binding; no event of its own (APP-12)."""
         ...
 
-    def add_answer(self, hold: str, answer: Answer, event: Event) -> None:
-        """Raises Conflict if this person has answered already."""
+    def add_answer(self, hold: str, answer: Answer, event: Event | None) -> None:
+        """None: the event of what came of it tells it.  Raises Conflict if this person has answered."""
         ...
 
     def move(self, hold: Hold, before: HoldState, event: Event) -> bool:
@@ -83,6 +89,14 @@ class ApprovalsChange(ApprovalsRead, Protocol):
 
     def overdue(self, now: int, limit: int) -> tuple[Hold, ...]:
         """Pending ones that nobody answered and approved ones that nobody used in time."""
+        ...
+
+    def untold(self, now: int, limit: int) -> tuple[tuple[Hold, int], ...]:
+        """Holds that are to be posted now, with how often that was tried, the oldest first."""
+        ...
+
+    def posted(self, hold: str, again_at: int) -> None:
+        """0: it arrived, or is given up."""
         ...
 
     def forget(self, decided_before: int, removed_before: int) -> int:

@@ -1,7 +1,7 @@
 """ApprovalsStore on SQLite and PostgreSQL."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,8 @@ from exeat.storage.schema_approvals import answers, grants, holds, messages
 
 _OPEN = (HoldState.PENDING.value, HoldState.APPROVED.value, HoldState.DENIED.value)
 SHOWN_MAX = 1_000
+_AT_ONCE = 500
+"""Ids in one question; SQLite takes no more than some thousand parameters."""
 
 
 class SqlApprovals:
@@ -61,10 +63,11 @@ class SqlApprovalsRead:
         return self._holds(which, holds.c.expires_at, SHOWN_MAX)
 
     def states(self, ids: Collection[str]) -> Mapping[str, HoldState]:
-        if not ids:
-            return {}
-        query = sa.select(holds.c.id, holds.c.state).where(holds.c.id.in_(list(ids)))
-        return {row.id: HoldState(row.state) for row in self._tx.execute(query)}
+        found: dict[str, HoldState] = {}
+        for some in _some(ids):
+            query = sa.select(holds.c.id, holds.c.state).where(holds.c.id.in_(some))
+            found.update({row.id: HoldState(row.state) for row in self._tx.execute(query)})
+        return found
 
     def load(self, agent: AgentId, now: int, since: int) -> Load:
         waits = (holds.c.state == HoldState.PENDING.value) & (holds.c.expires_at > now)
@@ -87,8 +90,20 @@ class SqlApprovalsRead:
         query = sa.select(grants).order_by(grants.c.until, grants.c.id).limit(SHOWN_MAX)
         return tuple(map(_grant, self._tx.execute(query)))
 
-    def decided_since(self, since: int) -> tuple[Hold, ...]:
+    def asked_since(self, since: int) -> tuple[Hold, ...]:
         return self._holds(holds.c.asked_at >= since, holds.c.asked_at)
+
+    def overdue(self, now: int, limit: int) -> tuple[Hold, ...]:
+        unanswered = (holds.c.state == HoldState.PENDING.value) & (holds.c.expires_at <= now)
+        unused = (holds.c.state == HoldState.APPROVED.value) & (holds.c.use_by <= now)
+        return self._holds(unanswered | unused, holds.c.expires_at, limit)
+
+    def untold(self, now: int, limit: int) -> tuple[tuple[Hold, int], ...]:
+        due = (holds.c.notify_at > 0) & (holds.c.notify_at <= now)
+        query = sa.select(holds.c.id, holds.c.notify_tries).where(due)
+        tries = {r.id: r.notify_tries for r in self._tx.execute(query.limit(limit))}
+        found = self._holds(holds.c.id.in_(list(tries)), holds.c.asked_at)
+        return tuple((hold, tries[hold.id]) for hold in found)
 
     def _holds(
         self, which: sa.ColumnElement[bool], order: Any = None, limit: int | None = None
@@ -96,8 +111,8 @@ class SqlApprovalsRead:
         query = sa.select(holds).where(which).order_by(holds.c.id if order is None else order)
         rows = self._tx.execute(query.limit(limit)).all()
         said: dict[str, list[Answer]] = {row.id: [] for row in rows}
-        if said:
-            found = sa.select(answers).where(answers.c.hold.in_(list(said)))
+        for some in _some(said):
+            found = sa.select(answers).where(answers.c.hold.in_(some))
             for row in self._tx.execute(found.order_by(answers.c.at, answers.c.person)):
                 said[row.hold].append(_answer(row))
         return tuple(_hold(row, tuple(said[row.id])) for row in rows)
@@ -138,7 +153,7 @@ class SqlApprovalsChange(SqlApprovalsRead):
         once_more = holds.c.attempts + 1
         self._tx.execute(holds.update().where(holds.c.id == hold).values(attempts=once_more))
 
-    def add_answer(self, hold: str, answer: Answer, event: Event) -> None:
+    def add_answer(self, hold: str, answer: Answer, event: Event | None) -> None:
         theirs = (answers.c.hold == hold) & (answers.c.person == answer.person)
         if self._tx.execute(sa.select(answers.c.word).where(theirs)).first() is not None:
             raise Conflict(f"{answer.person} has already answered {hold}.")
@@ -155,7 +170,8 @@ class SqlApprovalsChange(SqlApprovalsRead):
                 sealed=answer.sealed,
             )
         )
-        self.tell(event)
+        if event is not None:
+            self.tell(event)
 
     def move(self, hold: Hold, before: HoldState, event: Event) -> bool:
         still = (holds.c.id == hold.id) & (holds.c.state == before.value)
@@ -206,10 +222,10 @@ class SqlApprovalsChange(SqlApprovalsRead):
         self.tell(event)
         return True
 
-    def overdue(self, now: int, limit: int) -> tuple[Hold, ...]:
-        unanswered = (holds.c.state == HoldState.PENDING.value) & (holds.c.expires_at <= now)
-        unused = (holds.c.state == HoldState.APPROVED.value) & (holds.c.use_by <= now)
-        return self._holds(unanswered | unused, holds.c.expires_at, limit)
+    def posted(self, hold: str, again_at: int) -> None:
+        once_more = holds.c.notify_tries + 1
+        values = {"notify_at": again_at, "notify_tries": once_more}
+        self._tx.execute(holds.update().where(holds.c.id == hold).values(values))
 
     def forget(self, decided_before: int, removed_before: int) -> int:
         ended = holds.c.state.not_in((HoldState.PENDING.value, HoldState.APPROVED.value))
@@ -233,6 +249,12 @@ class SqlApprovalsChange(SqlApprovalsRead):
             return False
         self._tx.execute(messages.insert().values(id=message, ends_at=until))
         return True
+
+
+def _some(ids: Iterable[str]) -> Iterator[list[str]]:
+    rest = list(ids)
+    for start in range(0, len(rest), _AT_ONCE):
+        yield rest[start : start + _AT_ONCE]
 
 
 def _binding_values(binding: Binding) -> dict[str, Any]:

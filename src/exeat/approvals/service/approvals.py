@@ -5,11 +5,16 @@ Every method may wait for the database: call it in a thread.  Every one raises S
 
 from collections.abc import Collection, Mapping
 
-from exeat.approvals.model.hold import Hold, HoldState, Shown
+from exeat.approvals.model.bounds import Bounds
+from exeat.approvals.model.figures import Figures
+from exeat.approvals.model.hold import Answer, Hold, HoldState, Shown
 from exeat.approvals.model.standing import Standing
-from exeat.approvals.service.answers import Answers, Outcome, Said
+from exeat.approvals.rules.counting import figures
+from exeat.approvals.service.answers import Answers, Message, Outcome, Said
 from exeat.approvals.service.claims import Caps, Claims, Draw
-from exeat.approvals.service.sealing import open_hold
+from exeat.approvals.service.grants import Grants
+from exeat.approvals.service.sealing import open_bounds, open_hold
+from exeat.approvals.service.upkeep import Upkeep
 from exeat.approvals.store import ApprovalsStore, Seals
 from exeat.core.errors import NotFound
 from exeat.core.grant import Claim, Held
@@ -31,6 +36,8 @@ class Approvals:
         self._seals = seals
         self._claims = Claims(store, seals, draw, caps)
         self._answers = Answers(store, seals, draw)
+        self.grants = Grants(store, seals)
+        self.upkeep = Upkeep(store)
 
     def claim(self, held: Held, standing: Standing, now: int) -> Claim:
         """``service.claims``: consumed, asked, or declined."""
@@ -39,6 +46,12 @@ class Approvals:
     def answer(self, hold: str, said: Said, standing: Standing, now: int) -> Outcome:
         """``service.answers``."""
         return self._answers.answer(hold, said, standing, now)
+
+    def answer_once(
+        self, message: Message, hold: str, said: Said, standing: Standing, now: int
+    ) -> Outcome:
+        """The same for a signed message, which is taken once (APP-5)."""
+        return self._answers.answer_once(message, hold, said, standing, now)
 
     def states(self, holds: Collection[str]) -> Mapping[str, str]:
         """``pending`` … of each; ``gone`` if there is no such hold.  One cheap read for all that wait."""
@@ -63,3 +76,13 @@ class Approvals:
         """Its arguments.  Raises NotFound once they were forgotten, VaultFailed."""
         self._seals.ready()
         return open_hold(self._seals, hold)
+
+    def proposed(self, hold: Hold, answer: Answer) -> Bounds | None:
+        """The bounds of the grant that this approval proposes; None: this one call only, or forgotten."""
+        self._seals.ready()
+        return open_bounds(self._seals, hold, answer)
+
+    def figures(self, since: int) -> Figures:
+        """Of holds that were asked since (APP-7)."""
+        with self.store.read() as read:
+            return figures(read.asked_since(since))
