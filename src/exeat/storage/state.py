@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from exeat.core.errors import StateUnavailable
 from exeat.core.facts import Snapshot
+from exeat.storage.approvals import SqlApprovals
 from exeat.storage.authorization import SqlAuthorization
 from exeat.storage.engine import (
     changing,
@@ -44,6 +45,7 @@ class State:
         self.leases = Leases(engine)
         self.roots = Roots(engine)
         self.vault = SqlVault(engine, self.registry)
+        self.approvals = SqlApprovals(engine)
 
     def epoch(self) -> int:
         """Grows with every change of registry or policy.  One row by primary key, of the primary
