@@ -37,6 +37,8 @@ REQUIREMENTS = {
     "ID-9": "Towards upstreams: never passthrough; each mode of credential.",
     "ID-10": "Secrets rest under envelope encryption; nothing secret is shown.",
     "ID-11": "A signed single-use permit for servers that ask for one.",
+    "APP-8": "Budgets and rates: reserved before the call, settled after, never exceeded.",
+    "APP-9": "The kill switch: effective on every replica within a second, calls in flight cancelled.",
     "APP-10": "Just before a call leaves, the state was confirmed by a poll begun under its limit ago.",
     "POL-1": "Default deny.",
     "POL-2": "A verdict is a pure function of bundle, entities and request.",
