@@ -10,7 +10,13 @@ from typing import Final
 import sqlalchemy as sa
 
 from exeat.core.errors import Invalid, StateUnavailable
-from exeat.storage import schema, schema_authorization, schema_identity, schema_vault
+from exeat.storage import (
+    schema,
+    schema_authorization,
+    schema_budgets,
+    schema_identity,
+    schema_vault,
+)
 from exeat.storage.schema import state
 
 
@@ -78,6 +84,19 @@ def _no_authorization(tx: sa.Connection) -> None:
     _drop_empty(tx, tuple(reversed(schema_authorization.AUTHORIZATION)))
 
 
+def _budgets(tx: sa.Connection) -> None:
+    _create(tx, schema_budgets.BUDGETS)
+    if tx.dialect.name == "postgresql":
+        tx.exec_driver_sql(schema_budgets.RESERVE)
+
+
+def _no_budgets(tx: sa.Connection) -> None:
+    """What was spent stays spent when this exeat comes back: an older one does not look at it."""
+    if tx.dialect.name == "postgresql":
+        tx.exec_driver_sql(schema_budgets.UNRESERVE)
+    _drop_empty(tx, schema_budgets.BUDGETS)
+
+
 def _create(tx: sa.Connection, tables: Sequence[sa.Table]) -> None:
     """A table that was left standing is used again."""
     for table in tables:
@@ -103,6 +122,7 @@ MIGRATIONS: Final = (
     Step(_identity, _no_identity),
     Step(_vault, _no_vault),
     Step(_authorization, _no_authorization),
+    Step(_budgets, _no_budgets),
 )
 """Numbered from 1.  A published one is never edited."""
 LATEST: Final = len(MIGRATIONS)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from exeat.core.errors import StateUnavailable
 from exeat.core.facts import Snapshot
 from exeat.storage.authorization import SqlAuthorization
+from exeat.storage.budgets import SqlBudgets
 from exeat.storage.engine import (
     changing,
     postgres_engine,
@@ -43,6 +44,7 @@ class State:
         self.outbox = Outbox(engine)
         self.leases = Leases(engine)
         self.roots = Roots(engine)
+        self.budgets = SqlBudgets(engine)
         self.vault = SqlVault(engine, self.registry)
 
     def epoch(self) -> int:
