@@ -289,31 +289,25 @@ def _exhausted(group: _Group, spent: int, free_at: int | None) -> Exhausted:
 def _reserve(tx: sa.Connection, waiting: _Waiting, now: int) -> Exhausted | None:
     standing: list[tuple[_Group, int, int]] = []
     for group in waiting.groups:
-        row = tx.execute(_LOOK, {"budget": group.budget, "share": group.share, "now": now}).one()
-        spent, at = int(row.spent), int(row.last)
-        spent -= _take_out(tx, group.budget, group.share, "at", at - group.window)
+        mine = (group.budget, group.share)
+        spent, at = tx.exec_driver_sql(_LOOK, (*mine, now)).one()
+        if tx.exec_driver_sql(_OVER, (*mine, at - group.window)).first() is not None:
+            spent -= _take_out(tx, *mine, "at", at - group.window)
         need = group.amount
         if group.members:
-            need = sum(_is_new(tx, group, member) for member in group.members)
+            looked = (tx.exec_driver_sql(_MEMBER, (*mine, each)).first() for each in group.members)
+            need = sum(found is None for found in looked)
         if need > group.limit - spent:
             return _exhausted(group, spent, _free_at(tx, group, spent, need))
         standing.append((group, at, spent + need))
     for group, at, spent in standing:
-        common = {
-            "budget": group.budget, "share": group.share, "call": waiting.call, "at": at,
-            "until": at + group.window, "by": waiting.by,
-        }  # fmt: skip
-        rows: list[dict[str, Any]] = [
-            {**common, "member": member, "amount": 1} for member in group.members
-        ]
-        tx.execute(_USE, rows or [{**common, "member": "", "amount": group.amount}])
-        tx.execute(_SPENT, {"of_budget": group.budget, "of_share": group.share, "units": spent})
+        mine, when = (group.budget, group.share), (at, at + group.window)
+        rows = [(*mine, each, waiting.call, 1, *when, waiting.by) for each in group.members]
+        tx.exec_driver_sql(
+            _USE, rows or [(*mine, "", waiting.call, group.amount, *when, waiting.by)]
+        )
+        tx.exec_driver_sql(_SPENT, (spent, *mine))
     return None
-
-
-def _is_new(tx: sa.Connection, group: _Group, member: str) -> bool:
-    values = {"budget": group.budget, "share": group.share, "member": member}
-    return tx.execute(_MEMBER, values).first() is None
 
 
 def _free_at(tx: sa.Connection, group: _Group, spent: int, need: int) -> int | None:
@@ -378,20 +372,10 @@ _REMOVE: Final = {
     "at": budget_uses.delete().where(_OF_SHARE & _BEFORE),
     "call": budget_uses.delete().where(_OF_SHARE & _OF_CALL),
 }
-_LOOK: Final = sa.text(
-    "INSERT INTO budget_totals (budget, share, spent, last) VALUES (:budget, :share, 0, :now)"
-    " ON CONFLICT (budget, share) DO UPDATE SET last = max(last, excluded.last)"
-    " RETURNING spent, last"
-)
-_MEMBER: Final = sa.text(
-    "SELECT 1 FROM budget_uses WHERE budget = :budget AND share = :share AND member = :member LIMIT 1"
-)
-_USE: Final = budget_uses.insert()
-_SPENT: Final = (
-    budget_totals.update()
-    .where(
-        (budget_totals.c.budget == sa.bindparam("of_budget"))
-        & (budget_totals.c.share == sa.bindparam("of_share"))
-    )
-    .values(spent=sa.bindparam("units"))
-)
+_LOOK: Final = """INSERT INTO budget_totals (budget, share, spent, last) VALUES (?, ?, 0, ?)
+ON CONFLICT (budget, share) DO UPDATE SET last = max(last, excluded.last) RETURNING spent, last"""
+_OVER: Final = "SELECT 1 FROM budget_uses WHERE budget = ? AND share = ? AND at <= ? LIMIT 1"
+_MEMBER: Final = "SELECT 1 FROM budget_uses WHERE budget = ? AND share = ? AND member = ? LIMIT 1"
+_USE: Final = """INSERT INTO budget_uses (budget, share, member, call, amount, at, until, by)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+_SPENT: Final = "UPDATE budget_totals SET spent = ? WHERE budget = ? AND share = ?"
