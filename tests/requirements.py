@@ -39,6 +39,8 @@ REQUIREMENTS = {
     "ID-11": "A signed single-use permit for servers that ask for one.",
     "APP-1": "A hold shows the real call, why, who is asked, and what happens if nobody answers.",
     "APP-3": "Approvers come from policy and are never the requester; solo mode confirms instead.",
+    "APP-8": "Budgets and rates: reserved before the call, settled after, never exceeded.",
+    "APP-9": "The kill switch: effective on every replica within a second, calls in flight cancelled.",
     "APP-10": "Just before a call leaves, the state was confirmed by a poll begun under its limit ago.",
     "POL-1": "Default deny.",
     "POL-2": "A verdict is a pure function of bundle, entities and request.",

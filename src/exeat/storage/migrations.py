@@ -14,6 +14,7 @@ from exeat.storage import (
     schema,
     schema_approvals,
     schema_authorization,
+    schema_budgets,
     schema_identity,
     schema_vault,
 )
@@ -93,6 +94,19 @@ def _no_approvals(tx: sa.Connection) -> None:
     _drop_empty(tx, tuple(reversed(schema_approvals.APPROVALS)))
 
 
+def _budgets(tx: sa.Connection) -> None:
+    _create(tx, schema_budgets.BUDGETS)
+    if tx.dialect.name == "postgresql":
+        tx.exec_driver_sql(schema_budgets.RESERVE)
+
+
+def _no_budgets(tx: sa.Connection) -> None:
+    """What was spent stays spent when this exeat comes back: an older one does not look at it."""
+    if tx.dialect.name == "postgresql":
+        tx.exec_driver_sql(schema_budgets.UNRESERVE)
+    _drop_empty(tx, schema_budgets.BUDGETS)
+
+
 def _create(tx: sa.Connection, tables: Sequence[sa.Table]) -> None:
     """A table that was left standing is used again."""
     for table in tables:
@@ -119,6 +133,7 @@ MIGRATIONS: Final = (
     Step(_vault, _no_vault),
     Step(_authorization, _no_authorization),
     Step(_approvals, _no_approvals),
+    Step(_budgets, _no_budgets),
 )
 """Numbered from 1.  A published one is never edited."""
 LATEST: Final = len(MIGRATIONS)

@@ -9,6 +9,7 @@ from exeat.core.errors import StateUnavailable
 from exeat.core.facts import Snapshot
 from exeat.storage.approvals import SqlApprovals
 from exeat.storage.authorization import SqlAuthorization
+from exeat.storage.budgets import SqlBudgets
 from exeat.storage.engine import (
     changing,
     postgres_engine,
@@ -44,6 +45,7 @@ class State:
         self.outbox = Outbox(engine)
         self.leases = Leases(engine)
         self.roots = Roots(engine)
+        self.budgets = SqlBudgets(engine)
         self.vault = SqlVault(engine, self.registry)
         self.approvals = SqlApprovals(engine)
 

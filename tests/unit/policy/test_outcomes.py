@@ -23,7 +23,7 @@ SMALL = (
 )
 LIMITED = (
     '@id("few") @narrow("limit") permit(principal, action == Action::"fs/read", resource) when'
-    ' { context.input has limit && context.input.limit <= 10 };'
+    " { context.input has limit && context.input.limit <= 10 };"
 )
 
 
