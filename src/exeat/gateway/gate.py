@@ -14,7 +14,7 @@ from exeat.core.errors import ExeatError
 from exeat.core.grant import Binding, Claim, Declined, Granted, Held, Pending
 from exeat.core.records import record
 from exeat.core.request import AccessRequest
-from exeat.gateway.ports import Approvals, Budgets, Exhausted, Reserved
+from exeat.gateway.ports import Approvals, Budgets, NoRoom, Reserved
 from exeat.policy.facts import CANONICAL
 from exeat.policy.preconditions import REMEDIES
 
@@ -116,17 +116,17 @@ class Gate:
             then(replace(found, decision=_no_budgets(decision, why)))
             return
 
-        def reserved(answer: Reserved | Exhausted | ExeatError) -> None:
+        def reserved(answer: Reserved | NoRoom | ExeatError) -> None:
             if isinstance(answer, Reserved):
                 then(replace(found, reserved=answer.id))
-            elif isinstance(answer, Exhausted):
+            elif isinstance(answer, NoRoom):
                 why, remedy = f"budget {answer.budget}: {answer.says}", f"{answer.says}."
                 spent = decision.denied(Reason.BUDGET_EXHAUSTED, why, remedy)
                 then(replace(found, decision=spent))
             else:
                 then(replace(found, decision=_no_budgets(decision, str(answer))))
 
-        self.budgets.reserve(decision.charges, found.request.now, reserved)
+        self.budgets.reserve(decision.charges, found.request, reserved)
 
 
 def held_of(request: AccessRequest, decision: Decision, beside: Mapping[str, Any] | None) -> Held:
@@ -162,6 +162,7 @@ def held_of(request: AccessRequest, decision: Decision, beside: Mapping[str, Any
         "" if tool is None else tool.effect.value,
         "" if tool is None else tool.sink.value,
         request.now,
+        hashlib.sha256(CANONICAL.encode(beside)).hexdigest() if beside else "",
     )
 
 

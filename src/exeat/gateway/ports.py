@@ -75,7 +75,7 @@ class Reserved:
 
 
 @record
-class Exhausted:
+class NoRoom:
     """``says``: which budget, and when there is room again; fit for the agent's eyes."""
 
     budget: str
@@ -88,8 +88,8 @@ class Budgets(Protocol):
     def reserve(
         self,
         charges: tuple[Charge, ...],
-        now: int,
-        then: Callable[[Reserved | Exhausted | ExeatError], None],
+        request: AccessRequest,
+        then: Callable[[Reserved | NoRoom | ExeatError], None],
     ) -> None: ...
 
     def settle(self, reserved: str, rows: int, size: int) -> None:
