@@ -27,6 +27,8 @@ NOUNS: Final = {
     "secret": ("exeat.cli.secret", "app", "Secrets of servers, sealed in the vault."),
     "permit": ("exeat.cli.permit", "app", "Keys for servers that demand signed permits."),
     "policy": ("exeat.cli.policy", "app", "Policies: lint, test, apply, explain."),
+    "approvals": ("exeat.cli.approvals", "app", "Held calls: approve or deny them."),
+    "grants": ("exeat.cli.grants", "app", "Bounded grants: list, show, revoke."),
     "answer": ("exeat.cli.answer", "answer", "The three answers about an agent."),
     "evidence": ("exeat.cli.evidence", "app", "The record: audit, verify, export."),
     "plan": ("exeat.cli.plan", "plan", "Show what files would change."),

@@ -107,6 +107,7 @@ class Shown:
 
     arguments: Mapping[str, Any]
     narrowed: Mapping[str, Any] | None
+    beside: str = ""
 
     @property
     def leaving(self) -> Mapping[str, Any]:

@@ -48,6 +48,14 @@ def channels(control: str, standing: Standing) -> frozenset[Channel]:
     return _channels(control, standing)
 
 
+def quorum(control: str, standing: Standing) -> int:
+    """How many people are wanted; 0: it is nobody's to give."""
+    role = _role(control, standing)
+    if role is not None:
+        return role.quorum
+    return 1 if control == CONFIRMED_BY_USER and standing.solo else 0
+
+
 def suffices(
     alternatives: Alternatives, given: Mapping[PersonId, frozenset[str]], standing: Standing
 ) -> frozenset[str] | None:
@@ -147,10 +155,10 @@ def _places(alternative: Sequence[str], standing: Standing) -> tuple[str, ...] |
     """One for each person who is wanted; None if a control is nobody's to give."""
     places: list[str] = []
     for control in alternative:
-        role = _role(control, standing)
-        if role is None and not (control == CONFIRMED_BY_USER and standing.solo):
+        wanted = quorum(control, standing)
+        if not wanted:
             return None
-        places.extend([control] * (1 if role is None else role.quorum))
+        places.extend([control] * wanted)
     return tuple(places) or None
 
 

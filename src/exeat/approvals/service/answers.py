@@ -174,7 +174,7 @@ class Answers:
         if controls is None:
             return None
         id = new_id("g", self._draw)
-        sealed = seal_extent(self._seals, id, Extent(shown.leaving, bounds))
+        sealed = seal_extent(self._seals, id, Extent(shown.leaving, bounds, shown.beside))
         return Grant(
             id, hold.binding, controls, hold.id, answer.bounds, sealed, bounds.any_run,
             bounds.uses, bounds.uses, answer.at, bounds.until,

@@ -4,19 +4,21 @@ Every method may wait for the database: call it in a thread.  Every one raises S
 """
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from exeat.approvals.model.bounds import Bounds
 from exeat.approvals.model.figures import Figures
 from exeat.approvals.model.hold import Answer, Hold, HoldState, Shown
 from exeat.approvals.model.standing import Standing
 from exeat.approvals.rules.counting import figures
+from exeat.approvals.rules.presenting import presented
 from exeat.approvals.service.answers import Answers, Message, Outcome, Said
 from exeat.approvals.service.claims import Caps, Claims, Draw
 from exeat.approvals.service.grants import Grants
 from exeat.approvals.service.sealing import open_bounds, open_hold
 from exeat.approvals.service.upkeep import Upkeep
 from exeat.approvals.store import ApprovalsStore, Seals
-from exeat.core.errors import NotFound
+from exeat.core.errors import NotFound, VaultFailed
 from exeat.core.grant import Claim, Held
 
 GONE = "gone"
@@ -59,10 +61,16 @@ class Approvals:
             found = read.states(holds)
         return {each: found[each].value if each in found else GONE for each in holds}
 
-    def waiting(self) -> tuple[Hold, ...]:
+    def waiting(self, now: int) -> tuple[Hold, ...]:
         """Pending ones, the next to expire first."""
         with self.store.read() as read:
-            return read.holds((HoldState.PENDING,))
+            found = read.holds((HoldState.PENDING,))
+        return tuple(each for each in found if now < each.expires_at)
+
+    def all(self) -> tuple[Hold, ...]:
+        """In any state, by expiry."""
+        with self.store.read() as read:
+            return read.holds(tuple(HoldState))
 
     def hold(self, hold: str) -> Hold:
         """Raises NotFound."""
@@ -71,6 +79,15 @@ class Approvals:
         if found is None:
             raise NotFound(f"There is no held call {hold[:40]!r}.", remedy="exeat approvals list")
         return found
+
+    def presented(self, hold: Hold, standing: Standing) -> dict[str, Any]:
+        """All that people are shown (``rules.presenting``); arguments None if they were forgotten or
+        cannot be opened."""
+        try:
+            shown = self.shown(hold)
+        except (NotFound, VaultFailed):
+            shown = None
+        return presented(hold, shown, standing)
 
     def shown(self, hold: Hold) -> Shown:
         """Its arguments.  Raises NotFound once they were forgotten, VaultFailed."""

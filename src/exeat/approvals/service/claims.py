@@ -12,7 +12,7 @@ from exeat.approvals.rules import authority
 from exeat.approvals.rules.fitting import fits
 from exeat.approvals.service.sealing import open_extent, seal_held
 from exeat.approvals.store import ApprovalsChange, ApprovalsRead, ApprovalsStore, Seals
-from exeat.core.controls import CONFIRMED_BY_USER
+from exeat.core.controls import APPROVED_BY, CONFIRMED_BY_USER
 from exeat.core.event import Event
 from exeat.core.grant import Claim, Declined, Granted, Held, Pending
 from exeat.core.ids import PersonId
@@ -22,6 +22,7 @@ HOUR_NS: Final = 3600 * SECOND_NS
 HOLDS_PER_HOUR: Final = 60
 DENIAL_STANDS_NS: Final = HOUR_NS
 ASKED_MAX: Final = 50
+NAMED_MAX: Final = 5
 ID_BYTES: Final = 10
 Draw = Callable[[int], bytes]
 """That many random bytes."""
@@ -104,6 +105,8 @@ class Claims:
             if authority.suffices((tuple(sorted(grant.controls)),), given, standing) is None:
                 continue
             extent = open_extent(self._seals, grant)
+            if held.beside != extent.beside:
+                continue
             if not fits(held.leaving, extent.held, extent.bounds):
                 continue
             if taken := tx.take(grant.id, now):
@@ -196,4 +199,7 @@ def kind(verb: str, controls: Iterable[str]) -> str:
 
 
 def _waiting(hold: Hold) -> Pending:
-    return Pending(hold.id, hold.expires_at, hold.asked)
+    """Names only while they are few: a sentence is made of them."""
+    few = len(hold.asked) <= NAMED_MAX
+    roles = (c.removeprefix(APPROVED_BY) for c in authority.controls(hold.alternatives))
+    return Pending(hold.id, hold.expires_at, hold.asked if few else tuple(roles))

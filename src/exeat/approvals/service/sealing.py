@@ -15,7 +15,7 @@ from exeat.core.ids import PersonId
 
 
 def seal_held(seals: Seals, id: str, held: Held) -> bytes:
-    text = exact({"arguments": held.arguments, "narrowed": held.narrowed})
+    text = exact({"arguments": held.arguments, "beside": held.beside, "narrowed": held.narrowed})
     return seals.seal(f"hold:{id}", text.encode())
 
 
@@ -27,7 +27,7 @@ def open_hold(seals: Seals, hold: Hold) -> Shown:
             remedy="Evidence keeps what was decided: exeat evidence show",
         )
     value = read_exact(seals.open(hold.subject, hold.sealed).decode())
-    return Shown(value["arguments"], value["narrowed"])
+    return Shown(value["arguments"], value["narrowed"], value["beside"])
 
 
 def seal_bounds(seals: Seals, hold: Hold, person: PersonId, bounds: Bounds) -> bytes:
@@ -48,14 +48,16 @@ def _proposed(hold: Hold, person: PersonId) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What a grant was made of: the held call's arguments as they would have left, and the bounds."""
+    """What a grant was made of: the held call's arguments as they would have left, what would have left
+    beside them, and the bounds."""
 
     held: Mapping[str, Any]
     bounds: Bounds
+    beside: str = ""
 
 
 def seal_extent(seals: Seals, id: str, extent: Extent) -> bytes:
-    text = exact({"held": extent.held, "bounds": extent.bounds.as_json()})
+    text = exact({"beside": extent.beside, "bounds": extent.bounds.as_json(), "held": extent.held})
     return seals.seal(f"grant:{id}", text.encode())
 
 
@@ -64,4 +66,4 @@ def open_extent(seals: Seals, grant: Grant) -> Extent:
     if not grant.sealed:
         raise NotFound(f"The bounds of {grant.id} were forgotten some time after its end.")
     value = read_exact(seals.open(grant.subject, grant.sealed).decode())
-    return Extent(value["held"], read_bounds(value["bounds"]))
+    return Extent(value["held"], read_bounds(value["bounds"]), value["beside"])
