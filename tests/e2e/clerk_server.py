@@ -1,12 +1,14 @@
-"""A small server on stdio with tools to hold, to narrow and to redact: `clerk_server.py LOG`.
+"""A small HTTP server with tools to hold, to narrow and to redact: `clerk_server.py LOG`.
 
 Every call that is carried out is appended to LOG as a line of JSON before it is answered.
 """
 
 import json
+import socket
 import sys
 from typing import Any
 
+import uvicorn
 from mcp.server.mcpserver import MCPServer
 
 server = MCPServer("clerk", log_level="WARNING")
@@ -39,4 +41,8 @@ def note(text: str) -> str:
 
 
 if __name__ == "__main__":
-    server.run("stdio")
+    listening = socket.create_server(("127.0.0.1", 0))
+    print(f"listening on http://127.0.0.1:{listening.getsockname()[1]}/mcp", flush=True)
+    app = server.streamable_http_app()
+    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=0)
+    uvicorn.Server(config).run(sockets=[listening])

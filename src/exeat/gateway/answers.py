@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from exeat.core.decision import Decision, Reason
+from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.facts import ToolFacts
 from exeat.gateway.inbound import RequestId
 from exeat.gateway.pipeline import Enforced
@@ -69,6 +69,9 @@ def denial_data(enforced: Enforced) -> dict[str, Any]:
     }
 
 
+_WORDS: Final = {Verdict.HOLD: "Held", Verdict.DENY: "Denied", Verdict.PERMIT: "Denied"}
+
+
 def denial(
     request_id: RequestId, method: str, enforced: Enforced, tool: ToolFacts | None = None
 ) -> bytes:
@@ -81,7 +84,8 @@ def denial(
     sentence = said(enforced.decision)
     if method == "tools/call":
         text = (
-            f"Denied by exeat: {sentence} (reason {data['reason']}, decision {data['decision']})."
+            f"{_WORDS[enforced.decision.verdict]} by exeat: {sentence}"
+            f" (reason {data['reason']}, decision {data['decision']})."
             f" What can be done: {data['remedy'].rstrip('.')}."
         )
         result: dict[str, Any] = {
@@ -93,7 +97,9 @@ def denial(
         if tool is None or not tool.promises_output:
             result["structuredContent"] = {"denied": data}
         return result_message(request_id, encode(result))
-    return error_message(request_id, error_body(DENIED, f"Denied: {sentence}", data))
+    return error_message(
+        request_id, error_body(DENIED, f"{_WORDS[enforced.decision.verdict]}: {sentence}", data)
+    )
 
 
 def unknown(request_id: RequestId, method: str, target: str) -> bytes:

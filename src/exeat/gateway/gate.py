@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from exeat.core.controls import APPROVED_BY, CONFIRMED_BY_USER, OWNER
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.errors import ExeatError
 from exeat.core.grant import Binding, Claim, Declined, Granted, Held, Pending
@@ -167,9 +168,26 @@ def held_of(request: AccessRequest, decision: Decision, beside: Mapping[str, Any
 
 
 def _asking(decision: Decision, claim: Pending) -> Decision:
-    asked = ", ".join(claim.asked) or "a person"
-    remedy = f"{asked} must approve it (approval {claim.hold}). Then retry the same call unchanged."
+    what = "confirm" if decision.hold == ((CONFIRMED_BY_USER,),) else "approve"
+    remedy = (
+        f"{asked_of(decision).capitalize()} has to {what} it (approval {claim.hold})."
+        " Then retry the same call, unchanged."
+    )
     return replace(decision, remedy=remedy)
+
+
+def asked_of(decision: Decision) -> str:
+    """Whose answer is awaited, by role: people's names are no agent's business."""
+    ways = (
+        " and ".join(_ROLES.get(c, c.removeprefix(APPROVED_BY)) for c in w) for w in decision.hold
+    )
+    return " or ".join(ways) or "a person"
+
+
+_ROLES: Final = {
+    f"{APPROVED_BY}{OWNER}": "the agent's owner",
+    CONFIRMED_BY_USER: "its user",
+}
 
 
 def _declined(decision: Decision, claim: Declined) -> Decision:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from exeat.core.grant import Pending
 from exeat.gateway import answers
 from exeat.gateway.consent import URL_ELICITATION_REQUIRED, opens_urls
+from exeat.gateway.gate import asked_of
 from exeat.gateway.methods import RETRYABLE_WITH_INPUT, Era
 from exeat.gateway.pipeline import Enforced
 from exeat.gateway.wire import encode, error_body, error_message, result_message
@@ -53,7 +54,7 @@ class Holds:
         if not call.answer.open:
             call.over()
         elif self._may_ask(call):
-            self._ask(call, pending)
+            self._ask(call, enforced, pending)
         elif wait_s > 0:
             now = self._front.loop.time()
             self._waiting[call] = Waiting(enforced, pending, now, now + wait_s)
@@ -119,9 +120,9 @@ class Holds:
             and opens_urls(call.route)
         )
 
-    def _ask(self, call: "Call", pending: Pending) -> None:
+    def _ask(self, call: "Call", enforced: Enforced, pending: Pending) -> None:
         request, route = call.request, call.route
-        elicitation = {"mode": "url", "url": self._url(pending), "message": _message(pending)}
+        elicitation = {"mode": "url", "url": self._url(pending), "message": _message(enforced)}
         own = request.params.get("requestState")
         result = {
             "resultType": "input_required",
@@ -136,10 +137,10 @@ class Holds:
         url = self._url(pending)
         if request.era is Era.LEGACY and url and opens_urls(call.route):
             elicitation = {
-                "mode": "url", "url": url, "message": _message(pending), "elicitationId": pending.hold
+                "mode": "url", "url": url, "message": _message(enforced), "elicitationId": pending.hold
             }  # fmt: skip
             data = {"elicitations": [elicitation], **answers.denial_data(enforced)}
-            body = error_body(URL_ELICITATION_REQUIRED, _message(pending), data)
+            body = error_body(URL_ELICITATION_REQUIRED, _message(enforced), data)
             call.answer.final(error_message(request.id, body))
         else:
             message = answers.denial(request.id, request.method, enforced, call.access.tool)
@@ -147,9 +148,9 @@ class Holds:
         call.over()
 
 
-def _message(pending: Pending) -> str:
-    who = ", ".join(pending.asked) or "a person"
-    return f"This call waits for the approval of {who}. The page shows how it stands."
+def _message(enforced: Enforced) -> str:
+    who = asked_of(enforced.decision)
+    return f"This call waits until {who} has approved it. The page shows how it stands."
 
 
 def _progress(call: "Call", waiting: Waiting, now: float) -> None:
@@ -157,10 +158,9 @@ def _progress(call: "Call", waiting: Waiting, now: float) -> None:
     if token is None:
         call.answer.keep_alive()
         return
-    who = ", ".join(waiting.pending.asked) or "a person"
     params: dict[str, Any] = {
         "progressToken": token,
         "progress": (now - waiting.since) * _TINY,
-        "message": f"waiting for the approval of {who} ({waiting.pending.hold})",
+        "message": f"waiting for {asked_of(waiting.enforced.decision)} ({waiting.pending.hold})",
     }
     call.answer.notification(_PROGRESS, encode(params))
