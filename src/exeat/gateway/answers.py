@@ -42,6 +42,7 @@ _SAID: Final[dict[Reason, str]] = {
     Reason.STATE_STALE: "the gateway cannot confirm its policy state",
     Reason.CLOCK_BACKWARDS: "the gateway's clock cannot be trusted",
     Reason.REQUEST_STATE_INVALID: "the retry does not belong to this call, or came too late",
+    Reason.KILLED: "a person has switched this off",
     Reason.DENIALS_CAPPED: "too many denials in this run",
 }
 DENIED_KEY: Final = "exeat/denied"

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from exeat.core.facts import AgentFacts, PersonFacts, PolicyVersionFacts, ServerFacts, ToolFacts
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
+from exeat.core.kills import NO_KILLS, Kills
 from exeat.policy.arguments import ToolArguments
 from exeat.policy.decide import Pdp
 from exeat.policy.model import Finding, Policy, Statement
@@ -35,6 +36,7 @@ def compile_bundle(
     agents: Mapping[AgentId, AgentFacts] | None = None,
     people: Mapping[PersonId, PersonFacts] | None = None,
     previous: Pdp | None = None,
+    kills: Kills = NO_KILLS,
 ) -> Pdp:
     """Build the PDP of one policy version over one registry state.
 
@@ -44,7 +46,9 @@ def compile_bundle(
     before = previous if isinstance(previous, Bundle) else None
     arguments = _arguments(tools, before)
     if before is not None and _same(before, policy, arguments, tools, servers):
-        return _over(before, people or {})
+        over = _over(before, people or {})
+        over.kills = kills
+        return over
     world = World(tools, servers, arguments)
     parsed: dict[Statement, Policy] = {}
     findings: list[Finding] = []
@@ -63,6 +67,7 @@ def compile_bundle(
         broken=broken,
     )
     bundle.parsed, bundle.validated, bundle.version = parsed, validated, policy
+    bundle.kills = kills
     return bundle
 
 

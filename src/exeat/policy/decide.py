@@ -14,6 +14,7 @@ import msgspec
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.facts import AgentFacts, PersonFacts, ServerFacts, ToolFacts
 from exeat.core.ids import ActionId, PersonId
+from exeat.core.kills import NO_KILLS, Kills
 from exeat.core.request import AccessRequest, Caller
 from exeat.policy.canonical import NotCanonical, uri
 from exeat.policy.encode import Refused, check_size
@@ -76,6 +77,7 @@ class Pdp:
         self.digest = digest
         self.findings = findings
         self.broken = broken
+        self.kills: Kills = NO_KILLS
         self.memo_enabled = True
         self._routes: dict[tuple[str, str, str, str | None], Route] = {}
         self._slices: Recent[tuple[int, ...], Slice] = Recent(SLICES_MAX)
@@ -91,12 +93,23 @@ class Pdp:
     def decide(self, request: AccessRequest) -> Decision:
         """The verdict on one request.  Never raises."""
         try:
-            return self._decide(request)
+            return self._killed(request) or self._decide(request)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 -- an engine panic is no Exception; it denies
             detail = f"the decision failed: {type(error).__name__}: {error}"[:400]
             return self._denied(Outcome(Reason.POLICY_ERROR, detail=detail), "")
+
+    def _killed(self, request: AccessRequest) -> Decision | None:
+        """APP-9: before anything else, of every method."""
+        if not self.kills:
+            return None
+        who, server, action = request.caller, request.server.id, request.action
+        killed = self.kills.hit(who.agent, who.user, server, action, request.run)
+        if not killed:
+            return None
+        outcome = Outcome(Reason.KILLED, detail=f"stopped by {killed}")
+        return self._denied(outcome, "", CANONICAL.encode(request.arguments))
 
     def _decide(self, request: AccessRequest) -> Decision:
         route = self.route(

@@ -137,6 +137,7 @@ REMEDIES: Final[Mapping[Reason, str]] = {
     Reason.METHOD_UNKNOWN: "This method is not available here.",
     Reason.DEFINITION_CHANGED: "The tool has changed; a person has to look at it first.",
     Reason.DEFINITION_UNPINNED: "The tool is new; a person has to look at it first.",
+    Reason.KILLED: "Somebody has switched this off. Stop, and do not retry; ask the agent's owner.",
     Reason.CLOCK_BACKWARDS: "The gateway's clock has to be corrected by an operator.",
 }
 """The next step, in words fit for the agent: no policy text, no names from the registry."""

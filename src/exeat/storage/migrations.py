@@ -15,6 +15,7 @@ from exeat.storage import (
     schema_authorization,
     schema_budgets,
     schema_identity,
+    schema_kills,
     schema_vault,
 )
 from exeat.storage.schema import state
@@ -84,17 +85,19 @@ def _no_authorization(tx: sa.Connection) -> None:
     _drop_empty(tx, tuple(reversed(schema_authorization.AUTHORIZATION)))
 
 
-def _budgets(tx: sa.Connection) -> None:
-    _create(tx, schema_budgets.BUDGETS)
+def _budgets_and_kills(tx: sa.Connection) -> None:
+    _create(tx, (*schema_kills.KILLS, *schema_budgets.BUDGETS))
     if tx.dialect.name == "postgresql":
         tx.exec_driver_sql(schema_budgets.RESERVE)
 
 
-def _no_budgets(tx: sa.Connection) -> None:
-    """What was spent stays spent when this exeat comes back: an older one does not look at it."""
+def _no_budgets_and_kills(tx: sa.Connection) -> None:
+    """What was spent stays spent, and what was killed is killed, when this exeat comes back: an older one
+    does not look at them."""
     if tx.dialect.name == "postgresql":
         tx.exec_driver_sql(schema_budgets.UNRESERVE)
     _drop_empty(tx, schema_budgets.BUDGETS)
+    _drop_empty(tx, tuple(reversed(schema_kills.KILLS)))
 
 
 def _create(tx: sa.Connection, tables: Sequence[sa.Table]) -> None:
@@ -122,7 +125,7 @@ MIGRATIONS: Final = (
     Step(_identity, _no_identity),
     Step(_vault, _no_vault),
     Step(_authorization, _no_authorization),
-    Step(_budgets, _no_budgets),
+    Step(_budgets_and_kills, _no_budgets_and_kills),
 )
 """Numbered from 1.  A published one is never edited."""
 LATEST: Final = len(MIGRATIONS)
