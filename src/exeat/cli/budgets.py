@@ -75,14 +75,19 @@ def show(
         show_json({**_about(of), **shown})
         return
     say(f"{of.id}: {_units(of, of.limit)} {_counted(of)} per {of.per} in {_span(of.window_s)}\n")
-            (s.key, _units(of, s.spent), _units(of, max(0, of.limit - s.spent)), s.calls,
-             show_time(s.free_at))
+    table(
         ("share", "spent", "left", "calls", "next free at"),
         (
-            (s.key, _units(of, s.spent), _units(of, max(0, of.limit - s.spent)), s.calls, show_time(s.free_at))
+            (
+                s.key,
+                _units(of, s.spent),
+                _units(of, max(0, of.limit - s.spent)),
+                s.calls,
+                show_time(s.free_at),
+            )
             for s in shares
         ),
-    )  # fmt: skip
+    )
     if taken:
         say("")
         table(
