@@ -24,6 +24,7 @@ from exeat.app.control import Control, listening_sockets
 from exeat.app.descriptors import fitted
 from exeat.app.issuers import make_tokens, oauth_key
 from exeat.app.journal import Journal
+from exeat.app.killing import Killing
 from exeat.app.live import Live, Pace, View, load_view, running
 from exeat.app.lock import HomeLock, Turn
 from exeat.app.notify import notify
@@ -170,6 +171,9 @@ class Gateway:
             time.time_ns,
             os.urandom,
         )
+        self.killing = Killing(
+            self.front, state.kill_effects, self.ledger, settings.instance, first
+        )
         self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop, self.front.admit)
         self.tls = tls
         self.entry = TlsEntry(self.edge, context) if context is not None else None
@@ -243,6 +247,7 @@ class Gateway:
     # ---- changes
 
     def _changed(self, view: View) -> None:
+        self.killing.changed(view)
         self.upstreams.follow(view.snapshot.specs, view.snapshot.secrets)
         self.front.clients.end_stopped()
         self.front.clients.lists_changed()
@@ -363,6 +368,7 @@ class Gateway:
         reachable = self.live.fresh
         await self.live.close()
         await self.sightings.close()
+        await self.killing.close()
         await self.journal.close()
         await self.ledger.close()
         await self.rooting.close(self.loop, write=reachable)

@@ -50,7 +50,7 @@ _SAID: Final[dict[Reason, str]] = {
     Reason.BUDGETS_UNAVAILABLE: "budgets cannot be read",
     Reason.AMOUNT_INVALID: "an amount is not one that a budget can count",
     Reason.OBLIGATION_UNKNOWN: "policy asks for what this gateway cannot do",
-    Reason.KILLED: "it was switched off",
+    Reason.KILLED: "a person has switched this off",
     Reason.DENIALS_CAPPED: "too many denials in this run",
 }
 DENIED_KEY: Final = "exeat/denied"

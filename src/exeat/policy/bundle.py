@@ -10,6 +10,7 @@ from dataclasses import replace
 from exeat.core.controls import CONTROLS_FILE, NO_CONTROLS
 from exeat.core.facts import AgentFacts, PersonFacts, PolicyVersionFacts, ServerFacts, ToolFacts
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
+from exeat.core.kills import NO_KILLS, Kills
 from exeat.policy.arguments import ToolArguments
 from exeat.policy.controls import read_controls
 from exeat.policy.decide import Pdp
@@ -37,6 +38,7 @@ def compile_bundle(
     agents: Mapping[AgentId, AgentFacts] | None = None,
     people: Mapping[PersonId, PersonFacts] | None = None,
     previous: Pdp | None = None,
+    kills: Kills = NO_KILLS,
 ) -> Pdp:
     """Build the PDP of one policy version over one registry state.
 
@@ -46,7 +48,9 @@ def compile_bundle(
     before = previous if isinstance(previous, Bundle) else None
     arguments = _arguments(tools, before)
     if before is not None and _same(before, policy, arguments, tools, servers):
-        return _over(before, people or {})
+        over = _over(before, people or {})
+        over.kills = kills
+        return over
     parsed: dict[Statement, Policy] = {}
     controls, findings = NO_CONTROLS, list[Finding]()
     if policy is not None:
@@ -68,6 +72,7 @@ def compile_bundle(
         controls=controls,
     )
     bundle.parsed, bundle.validated, bundle.version = parsed, validated, policy
+    bundle.kills = kills
     return bundle
 
 

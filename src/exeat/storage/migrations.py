@@ -16,6 +16,7 @@ from exeat.storage import (
     schema_authorization,
     schema_budgets,
     schema_identity,
+    schema_kills,
     schema_vault,
 )
 from exeat.storage.schema import state
@@ -94,17 +95,19 @@ def _no_approvals(tx: sa.Connection) -> None:
     _drop_empty(tx, tuple(reversed(schema_approvals.APPROVALS)))
 
 
-def _budgets(tx: sa.Connection) -> None:
-    _create(tx, schema_budgets.BUDGETS)
+def _budgets_and_kills(tx: sa.Connection) -> None:
+    _create(tx, (*schema_kills.KILLS, *schema_budgets.BUDGETS))
     if tx.dialect.name == "postgresql":
         tx.exec_driver_sql(schema_budgets.RESERVE)
 
 
-def _no_budgets(tx: sa.Connection) -> None:
-    """What was spent stays spent when this exeat comes back: an older one does not look at it."""
+def _no_budgets_and_kills(tx: sa.Connection) -> None:
+    """What was spent stays spent, and what was killed is killed, when this exeat comes back: an older one
+    does not look at them."""
     if tx.dialect.name == "postgresql":
         tx.exec_driver_sql(schema_budgets.UNRESERVE)
     _drop_empty(tx, schema_budgets.BUDGETS)
+    _drop_empty(tx, tuple(reversed(schema_kills.KILLS)))
 
 
 def _create(tx: sa.Connection, tables: Sequence[sa.Table]) -> None:
@@ -133,7 +136,7 @@ MIGRATIONS: Final = (
     Step(_vault, _no_vault),
     Step(_authorization, _no_authorization),
     Step(_approvals, _no_approvals),
-    Step(_budgets, _no_budgets),
+    Step(_budgets_and_kills, _no_budgets_and_kills),
 )
 """Numbered from 1.  A published one is never edited."""
 LATEST: Final = len(MIGRATIONS)

@@ -17,6 +17,7 @@ from exeat.storage.engine import (
     sqlite_engine,
     sqlite_reader,
 )
+from exeat.storage.kills import KillEffects
 from exeat.storage.leases import Leases
 from exeat.storage.migrations import LATEST, migrate, version
 from exeat.storage.outbox import Outbox
@@ -45,6 +46,7 @@ class State:
         self.outbox = Outbox(engine)
         self.leases = Leases(engine)
         self.roots = Roots(engine)
+        self.kill_effects = KillEffects(engine)
         self.budgets = SqlBudgets(engine)
         self.vault = SqlVault(engine, self.registry)
         self.approvals = SqlApprovals(engine)
