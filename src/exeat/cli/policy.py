@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from exeat.cli import policy_apply as _apply
+from exeat.cli import policy_diff as _diff
 from exeat.cli import policy_replay as _replay
 from exeat.cli.desk import open_desk, open_home
 from exeat.cli.policy_files import policy_files, text_of
@@ -205,3 +206,4 @@ app.command("versions")(_apply.versions)
 app.command("rollback")(_apply.rollback)
 app.command("replay")(_replay.replay)
 app.command("shadow-report")(_replay.shadow_report)
+app.command("diff")(_diff.diff)
