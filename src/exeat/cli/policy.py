@@ -9,6 +9,8 @@ from typing import Annotated, Final
 import typer
 
 from exeat.cli import policy_apply as _apply
+from exeat.cli import policy_diff as _diff
+from exeat.cli import policy_replay as _replay
 from exeat.cli.desk import open_desk, open_home
 from exeat.cli.policy_files import policy_files, text_of
 from exeat.core.errors import ExeatError, Invalid, NotFound
@@ -202,3 +204,6 @@ def _pretty(context: str) -> str:
 app.command("apply")(_apply.apply)
 app.command("versions")(_apply.versions)
 app.command("rollback")(_apply.rollback)
+app.command("replay")(_replay.replay)
+app.command("shadow-report")(_replay.shadow_report)
+app.command("diff")(_diff.diff)

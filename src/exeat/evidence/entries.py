@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from exeat.core.decision import Decision
+from exeat.core.decision import Decision, Reason
 from exeat.core.errors import Invalid
 from exeat.core.event import Event
 from exeat.core.facts import AgentFacts, PolicyVersionFacts, ServerFacts, ToolFacts
@@ -131,7 +131,7 @@ class EntryWriter:
                 context.isolation,
                 "decision",
                 context.labels,
-                context.mode,
+                "observe" if decision.reason is Reason.OBSERVED else context.mode,
                 noise[:NONCE_BYTES].hex(),
                 str(request.now),
                 decision.obligations,
@@ -144,6 +144,7 @@ class EntryWriter:
                 user is not None and user.live,
                 FORMAT,
                 decision.verdict,
+                decision.would,
             )
         )
         if len(leaf) > LEAF_MAX_BYTES:

@@ -15,6 +15,7 @@ from exeat.policy.arguments import ToolArguments
 from exeat.policy.controls import read_controls
 from exeat.policy.decide import Pdp
 from exeat.policy.model import Finding, Policy, Statement
+from exeat.policy.shadow import Shadows, is_shadow
 from exeat.policy.slices import Index
 from exeat.policy.source import locate, split
 from exeat.policy.tree import Unreadable, read
@@ -63,7 +64,7 @@ def compile_bundle(
             broken = f"policy version {policy.number} cannot be read: {findings[0]}"
     kept, validated = _sound(list(parsed.values()), world, before, findings)
     bundle = Bundle(
-        Index(kept),
+        Index([each for each in kept if not is_shadow(each)]),
         world,
         people or {},
         digest=policy.digest if policy is not None else "",
@@ -73,7 +74,31 @@ def compile_bundle(
     )
     bundle.parsed, bundle.validated, bundle.version = parsed, validated, policy
     bundle.kills = kills
+    _shadow(bundle, kept, before)
     return bundle
+
+
+def _shadow(bundle: Bundle, kept: list[Policy], before: Bundle | None) -> None:
+    """The policies that are asked beside, and a PDP as if they were in force (POL-5)."""
+    shadows = [policy for policy in kept if is_shadow(policy)]
+    if not shadows:
+        return
+    known = before.shadows if before is not None else None
+    whole = Index(kept)
+    if known is not None and known.twin.index.policies == whole.policies:
+        whole = known.twin.index
+    twin = Pdp(
+        whole,
+        bundle.world,
+        bundle.people,
+        digest=bundle.digest,
+        broken=bundle.broken,
+        controls=bundle.controls,
+    )
+    twin.enforces_only = True
+    if known is not None and known.twin.world is bundle.world:
+        twin.take_slices(known.twin)
+    bundle.shadows = Shadows(shadows, twin)
 
 
 def _same(
@@ -118,6 +143,8 @@ def _over(before: Bundle, people: Mapping[PersonId, PersonFacts]) -> Bundle:
     bundle.parsed, bundle.validated = before.parsed, before.validated
     bundle.version = before.version
     bundle.take_slices(before)
+    if before.shadows is not None:
+        _shadow(bundle, list(before.shadows.twin.index.policies), before)
     return bundle
 
 
@@ -182,13 +209,14 @@ def _sound(
             kept.append(policy)
             continue
         findings.append(_finding(policy, problems[0]))
-        if not policy.permit:
+        if not policy.permit and not is_shadow(policy):
             kept.append(_unconditional(policy))
     return kept, validator.kept
 
 
 def _finding(policy: Policy, problem: Problem) -> Finding:
     what = "now denies all that its scope covers" if not policy.permit else "no longer permits"
+    what = "is a shadow and is not asked" if is_shadow(policy) else what
     line, column = locate(policy.source, problem[2])
     return Finding(
         policy.source.file,

@@ -34,6 +34,7 @@ from exeat.policy.inputs import ArgumentEncoder
 from exeat.policy.methods import ANY_METHOD, LIST_METHODS, METHODS
 from exeat.policy.model import Finding, Policy
 from exeat.policy.obliging import obligations, slice_digest
+from exeat.policy.observe import could_be_observed, observed
 from exeat.policy.otherwise import REFUSALS, Asked, Say, Way, otherwise
 from exeat.policy.preconditions import (
     REMEDIES,
@@ -45,6 +46,7 @@ from exeat.policy.preconditions import (
 )
 from exeat.policy.question import Outcome, Question, answer, instant
 from exeat.policy.route import Route
+from exeat.policy.shadow import Shadows, would_say
 from exeat.policy.slices import Index, Recent, Slice, could_lie, text_of
 from exeat.policy.world import World, tool_ancestors
 
@@ -63,7 +65,8 @@ class Pdp:
 
     ``findings``: what is wrong with the version against the present registry.  ``broken``: set if
     the version cannot be read at all; then everything is denied (POL-1).  ``controls``: what the
-    version declares beside its policies.
+    version declares beside its policies.  ``shadows``: policies that are asked and do not decide.
+    ``enforces_only``: nobody is observed.
     """
 
     def __init__(
@@ -88,6 +91,8 @@ class Pdp:
         self.digest = digest
         self.findings = findings
         self.broken = broken
+        self.shadows: Shadows | None = None
+        self.enforces_only = False
         self.memo_enabled = True
         self._budgets = bool(controls.budgets)
         self._routes: dict[tuple[str, str, str, str | None], Route] = {}
@@ -104,12 +109,29 @@ class Pdp:
     def decide(self, request: AccessRequest) -> Decision:
         """The verdict on one request.  Never raises."""
         try:
-            return self._decide(request)
+            decision = self._decide(request)
+            would = would_say(self, request, decision)
+            decision = replace(decision, would=would) if would else decision
+            return decision if self.enforces_only else self._observed(request, decision)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 -- an engine panic is no Exception; it denies
             detail = f"the decision failed: {type(error).__name__}: {error}"[:400]
             return self._denied(Outcome(Reason.POLICY_ERROR, detail=detail), "")
+
+    def _observed(self, request: AccessRequest, decision: Decision) -> Decision:
+        """POL-10: an observed agent's call goes as it came, and budgets bind it like any other."""
+        found = observed(request, decision)
+        if found is decision or not self._budgets:
+            return found
+        try:
+            charges = budget_charges(self.controls, request, request.arguments)
+        except Refused as refusal:
+            return self._refused(refusal, decision.input_digest, decision.arguments)
+        todo = obligations(
+            request, Way(Outcome(found.reason), request.arguments), charges, self.controls
+        )
+        return replace(found, charges=charges, obligations=todo)
 
     def _decide(self, request: AccessRequest) -> Decision:
         route = self.route(
@@ -466,6 +488,8 @@ class Pdp:
             failed = failed or principal(caller, now) or within(caller.agent, server, method, tool)
             if failed is not None or self.broken or not self.digest:
                 return False
+            if could_be_observed(caller.agent, method, tool, now) and not self.enforces_only:
+                return True
             routes = [self.route(caller, server, method, action, tool)]
             if self.index.bounds_users and caller.user is not None:
                 asked = AccessRequest(caller, method, action, server, target, tool, "", {}, now)

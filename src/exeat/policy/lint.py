@@ -19,7 +19,7 @@ from exeat.policy.tree import Unreadable, read
 from exeat.policy.validate import Problem, Validator, resolve, strings
 from exeat.policy.world import Catalogue, World
 
-ANNOTATIONS: Final = frozenset({"id", "description", "reason", "narrow", "approvers"})
+ANNOTATIONS: Final = frozenset({"id", "description", "reason", "narrow", "approvers", "shadow"})
 
 
 def lint(files: Mapping[str, str], catalogue: Catalogue) -> list[Finding]:
@@ -89,6 +89,8 @@ def _own(policy: Policy, world: World) -> Iterator[Problem]:
                 f"{near(name, ANNOTATIONS)}There are: {', '.join(sorted(ANNOTATIONS))}.",
                 name,
             )
+        elif name == "shadow" and not value.strip():
+            yield ("@shadow gives no reason.", 'Write @shadow("why it is tried").', name)
         elif name == "narrow" and (value,) not in set(policy.input_paths()):
             yield (
                 f'@narrow("{value}") names an argument that the policy does not bound.',
