@@ -192,8 +192,11 @@ async def test_what_is_no_good_token_opens_nothing(name: str) -> None:
     async with world(idp) as w:
         answer = await w.ask(w.tool(key=make(idp)))
         assert answer.status == 401
-        assert challenge(answer)["error"] == "invalid_token"
-        assert challenge(answer)["error_description"] == says
+        assert challenge(answer) == {
+            "realm": "exeat", "error": "invalid_token", "error_description": says,
+            "resource_metadata": PRM, "scope": SCOPES,
+        }  # fmt: skip
+        assert (answer.error["code"], answer.error["data"]["reason"]) == (-31401, "unauthenticated")
         assert (w.ledger.decisions, w.upstream.calls) == ([], [])
 
 
@@ -544,9 +547,12 @@ async def test_a_bound_token_needs_a_fresh_proof_for_this_request() -> None:
         }
         for name, dpop in bad.items():
             answer = await with_proof(w, token, dpop)
-            assert answer.status in (401, 431), name
-            if answer.status == 401:
-                assert "DPoP algs=" in answer.fields["www-authenticate"]
+            assert answer.status == 401, name
+            assert challenge(answer)["error"] == "invalid_token"
+            assert challenge(answer)["error_description"] == (
+                "The token is bound to a key, and possession of it was not proven"
+            )
+            assert "DPoP algs=" in answer.fields["www-authenticate"]
         as_bearer = await with_proof(w, token, proof(key, token, jti="m"), "Bearer")
         assert as_bearer.status == 401
         plain = idp.token()
