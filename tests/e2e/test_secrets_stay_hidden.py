@@ -264,6 +264,7 @@ def secrets_of_agents(stage: Stage) -> None:
     until(lambda: stage.call("web", ended)[0] == 401)
     garbled = stage.known.add("garbled agent key", first[:-4] + "aaaa")
     assert stage.call("web", garbled)[0] == 401
+    assert stage.call(first, "")[0] == 404  # in the address
     for server, upstream in (("web", stage.web), ("own", stage.own), ("signed", stage.signed)):
         stage.is_failed(server, upstream, first)
 
