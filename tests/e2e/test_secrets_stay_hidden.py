@@ -243,8 +243,9 @@ class Stage:
             "evidence checkpoint", "doctor",
         ):  # fmt: skip
             yield f"exeat {command}", self.shown(*command.split()).encode()
-        for entry in entries(self.home.path):
-            yield "exeat evidence show", self.shown("evidence", "show", str(entry.index)).encode()
+        kinds = {getattr(e.leaf, "event", type(e.leaf)): e.index for e in entries(self.home.path)}
+        for index in kinds.values():
+            yield "exeat evidence show", self.shown("evidence", "show", str(index)).encode()
 
     def shown(self, *arguments: object) -> str:
         code, out, err = self.run(*arguments, "--home", self.home.path)
