@@ -30,6 +30,7 @@ from exeat.core.upstream_auth import AuthMode, UpstreamAuth
 from exeat.identity.authorization.model.doing import Doing
 from exeat.identity.authorization.service.clients import Clients, New
 
+pytestmark = pytest.mark.long
 TOOL = "add"
 CONFIGURED = """
 [[issuers]]
