@@ -1,5 +1,6 @@
 """The authorization server on both databases: from consent to tokens, and what takes them back (ID-7)."""
 
+import base64
 from collections.abc import Mapping
 
 import pytest
@@ -208,6 +209,33 @@ async def test_people_and_agents_are_not_mixed(portal: Portal) -> None:
     for kind in ("authorization_code", "refresh_token"):
         answer = await portal.token(grant_type=kind, client_id=agents.id, client_secret=secret)
         assert error_of(answer) == (400, "unauthorized_client")
+
+
+@requirement("ID-7")
+async def test_a_client_shows_itself_once_and_in_one_way(portal: Portal) -> None:
+    """RFC 6749 2.3: never two methods in one request, nor one of them twice."""
+    portal.world.active()
+    client, secret = portal.add("bot", agent=BOT, secret=True)
+    form = {"grant_type": "client_credentials", "resource": RESOURCE}
+    shown = {"client_id": client.id, "client_secret": secret}
+    pair = "Basic " + base64.b64encode(f"{client.id}:{secret}".encode()).decode()
+    other = "Basic " + base64.b64encode(b"other:secret").decode()
+    async with portal._http() as http:
+        for fields, said, found in (
+            ([pair], form, (200, None)),
+            ([], {**form, **shown}, (200, None)),
+            ([pair, pair], form, (400, "invalid_request")),
+            ([pair, other], form, (400, "invalid_request")),
+            ([pair], {**form, **shown}, (400, "invalid_request")),
+            ([other], {**form, **shown}, (400, "invalid_request")),
+            (["Basic !"], form, (401, "invalid_client")),
+            (["Bearer x"], form, (401, "invalid_client")),
+        ):
+            headers = [("Authorization", field) for field in fields]
+            answer = await http.post("/oauth/token", data=said, headers=headers)
+            assert (answer.status_code, answer.json().get("error")) == found, (fields, said)
+            if answer.status_code == 401:
+                assert answer.headers["www-authenticate"] == 'Basic realm="exeat"'
 
 
 @requirement("ID-7")

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from exeat.adapters.consent_links import ConsentLinks, Wish
 from exeat.adapters.exchange import granted
-from exeat.adapters.held_tokens import NOTHING_HELD, Held, Key, TokenStore, key_of
+from exeat.adapters.held_tokens import NOTHING_HELD, Held, Key, TokenStore, early_s, key_of
 from exeat.adapters.oauth_client import OAuthClient, Token, TokenRefused
 from exeat.core.errors import ExeatError
 from exeat.core.facts import ServerSpec
@@ -151,6 +151,7 @@ class UpstreamCredentials:
             token.access,
             token.refresh or before.refresh,
             now + token.life_s if token.life_s else 0,
+            early_s(token.life_s),
             asked,
             asked if token.scopes is None else token.scopes,
             place.server.issuer,

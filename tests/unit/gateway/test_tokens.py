@@ -192,8 +192,47 @@ async def test_what_is_no_good_token_opens_nothing(name: str) -> None:
     async with world(idp) as w:
         answer = await w.ask(w.tool(key=make(idp)))
         assert answer.status == 401
-        assert challenge(answer)["error"] == "invalid_token"
-        assert challenge(answer)["error_description"] == says
+        assert challenge(answer) == {
+            "realm": "exeat", "error": "invalid_token", "error_description": says,
+            "resource_metadata": PRM, "scope": SCOPES,
+        }  # fmt: skip
+        assert (answer.error["code"], answer.error["data"]["reason"]) == (-31401, "unauthenticated")
+        assert (w.ledger.decisions, w.upstream.calls) == ([], [])
+
+
+@requirement("ID-1")
+@pytest.mark.parametrize("first", ["good", "bad"])
+async def test_two_tokens_in_one_request_are_none(first: str) -> None:
+    """Whoever stands before us might read the other one."""
+    idp = Idp()
+    async with world(idp) as w:
+        raw = w.tool(key=idp.token())
+        line = f"authorization: Bearer {'bad' if first == 'bad' else idp.token()}\r\n".encode()
+        answer = await w.ask(raw.replace(b"authorization: ", line + b"authorization: ", 1))
+        assert answer.status == 400
+        assert (w.ledger.decisions, w.upstream.calls) == ([], [])
+
+
+@requirement("ID-1")
+@pytest.mark.parametrize("where", ["query", "body", "cookie"])
+async def test_a_token_is_taken_from_the_header_alone(where: str) -> None:
+    """RFC 6750 2.2 and 2.3 are not served: addresses and forms end up in logs."""
+    idp = Idp()
+    token = idp.token()
+    async with world(idp) as w:
+        params = {
+            "name": "add",
+            "arguments": {},
+            **({"access_token": token} if where == "body" else {}),
+        }
+        raw = w.modern("tools/call", params)
+        raw = re.sub(rb"authorization: [^\r]+\r\n", b"", raw, count=1)
+        if where == "query":
+            raw = raw.replace(b" HTTP/1.1", f"?access_token={token} HTTP/1.1".encode(), 1)
+        if where == "cookie":
+            raw = raw.replace(b"\r\n", f"\r\ncookie: access_token={token}\r\n".encode(), 1)
+        answer = await w.ask(raw)
+        assert answer.status == (400 if where == "query" else 401)
         assert (w.ledger.decisions, w.upstream.calls) == ([], [])
 
 
@@ -544,9 +583,12 @@ async def test_a_bound_token_needs_a_fresh_proof_for_this_request() -> None:
         }
         for name, dpop in bad.items():
             answer = await with_proof(w, token, dpop)
-            assert answer.status in (401, 431), name
-            if answer.status == 401:
-                assert "DPoP algs=" in answer.fields["www-authenticate"]
+            assert answer.status == 401, name
+            assert challenge(answer)["error"] == "invalid_token"
+            assert challenge(answer)["error_description"] == (
+                "The token is bound to a key, and possession of it was not proven"
+            )
+            assert "DPoP algs=" in answer.fields["www-authenticate"]
         as_bearer = await with_proof(w, token, proof(key, token, jti="m"), "Bearer")
         assert as_bearer.status == 401
         plain = idp.token()
