@@ -17,6 +17,7 @@ from exeat.core.facts import Effect, Lifecycle
 from exeat.core.ids import AgentId
 from exeat.gateway.settings import GatewaySettings
 from exeat.identity.model.issuer import Introspection, TrustedIssuer
+from exeat.registry.model.key import secret_text
 
 pytestmark = pytest.mark.anyio
 BOT = AgentId("bot")
@@ -264,6 +265,21 @@ async def test_opaque_tokens_are_asked_about() -> None:
             challenge(inactive)["error_description"]
             == "The issuer says that the token is not active"
         )
+
+
+@requirement("ID-9")
+async def test_an_agents_key_is_shown_to_no_issuer() -> None:
+    """It may be good elsewhere, or here in a moment: no issuer of opaque tokens gets to see it."""
+    idp = Idp()
+    tokens = idp.tokens(introspection=Introspection("exeat", secret_from="S"))
+    key = secret_text(b"k" * 32)
+    idp.ring.opaque[key] = {"active": True, **idp.claims()}
+    async with world(idp, tokens=tokens) as w:
+        answer = await w.ask(w.tool(key=key))
+        assert challenge(answer)["error_description"] == "The credential is not known"
+        raw = w.tool(key=key).replace(b"Bearer ", b"DPoP ", 1)
+        assert (await w.ask(raw)).status == 401
+    assert idp.ring.asked == 0
 
 
 @requirement("ID-1", "GW-9")
