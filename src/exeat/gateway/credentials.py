@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from exeat.core.request import Caller
+from exeat.core.request import Caller, TokenFacts
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.ports import View
@@ -66,6 +66,7 @@ class Credentials:
         self._proofs = proofs or Proofs()
         self._view: View | None = None
         self._proof: Proof | None = None
+        self._exchanges = False
         self._known: dict[str, _Known] = {}
         self._shown: dict[str, tuple[str, str, int]] = {}
         self._checked: dict[str, tuple[Claims | Refused, int]] = {}
@@ -80,6 +81,8 @@ class Credentials:
             proof, self._proof = self._proof, None
             if proof is not None and not self._proofs.spend(proof, now):
                 return Refused(Flaw.PROOF)
+            if self._exchanges and found.token is not None and header is not None:
+                self._keep_shown(found, found.token, header)
         return found
 
     def admits(
@@ -93,6 +96,7 @@ class Credentials:
         if view is not self._view:
             self._view = view
             self._known.clear()
+            self._exchanges = any(spec.auth.for_caller for spec in view.snapshot.specs.values())
         known = self._known.get(header)
         if known is None or known.expires_at <= now:
             found = self._look_up(view, header, now)
@@ -120,6 +124,13 @@ class Credentials:
         on its behalf (ID-9).  Kept only while some server asks for that."""
         issuer, token, end = self._shown.get(principal, ("", "", 0))
         return (issuer, token) if end > self._pipeline.clock() else ("", "")
+
+    def _keep_shown(self, caller: Caller, token: TokenFacts, header: str) -> None:
+        """Only of a token that opened the endpoint: one that was refused is exchanged for nothing."""
+        if len(self._shown) >= CACHED_MAX:
+            self._shown.clear()
+        text = header.partition(" ")[2].strip()
+        self._shown[principal_key(caller)] = (token.issuer, text, token.expires_at)
 
     def _look_up(self, view: View, header: str, now: int) -> _Known | Refused | Unknown | None:
         scheme, _, text = header.partition(" ")
@@ -175,10 +186,6 @@ class Credentials:
             if bound is None or demanded not in ("any", bound.method):
                 return Refused(Flaw.PROOF)
         end = min(until, claims.expires_at)
-        if any(spec.auth.for_caller for spec in view.snapshot.specs.values()):
-            if len(self._shown) >= CACHED_MAX:
-                self._shown.clear()
-            self._shown[principal_key(caller)] = (claims.issuer, text, claims.expires_at)
         return _Known(caller, end, claims.audience, claims.confirmation)
 
     async def _settle(self, tokens: Tokens, header: str, text: str) -> None:

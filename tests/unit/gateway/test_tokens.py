@@ -10,11 +10,12 @@ import pytest
 from issuing import ISSUER, NOW_S, RESOURCE, Idp, b64, ec_key, proof, sign
 from joserfc.jwk import OctKey
 from requirements import requirement
-from worlds import ADA, BOB, NOW, Answer, Seen, World
+from worlds import ADA, BOB, NOW, UP, Answer, Seen, World
 
 from exeat.core.decision import Reason
 from exeat.core.facts import Effect, Lifecycle
 from exeat.core.ids import AgentId
+from exeat.core.upstream_auth import AuthMode, UpstreamAuth
 from exeat.gateway.settings import GatewaySettings
 from exeat.identity.model.issuer import Introspection, TrustedIssuer
 from exeat.registry.model.key import secret_text
@@ -603,6 +604,27 @@ async def test_a_token_bound_to_a_certificate_needs_that_connection() -> None:
     async with world(idp) as w:
         answer = await w.ask(w.tool(key=idp.token(cnf={"x5t#S256": "x" * 43})))
         assert answer.status == 401
+
+
+@requirement("ID-9")
+async def test_only_a_token_that_opened_the_endpoint_is_exchanged() -> None:
+    """Whoever shows a user's token for another resource, or without its key, puts nothing in place of
+    the one that the user's own calls are made with."""
+    idp, key = Idp(), ec_key()
+    token, auth = idp.token(), UpstreamAuth(AuthMode.TOKEN_EXCHANGE, subject_from="caller")
+    async with world(idp) as w:
+        snapshot = replace(w.state.view.snapshot, specs={UP: replace(w.spec, auth=auth)})
+        w.state.view = type(w.state.view)(snapshot=snapshot, pdp=w.state.view.pdp)
+        await w.ask(w.tool(key=token))
+        assert w.front.credentials.shown("bot/bob") == (ISSUER, token)
+        for stolen in (idp.token(aud="http://other.example/mcp"), bound(idp, key)):
+            assert (await w.ask(w.tool(key=stolen))).status == 401
+            assert w.front.credentials.shown("bot/bob") == (ISSUER, token)
+        proven = bound(idp, key)
+        await with_proof(w, proven, proof(key, proven))
+        assert w.front.credentials.shown("bot/bob") == (ISSUER, proven)
+        await w.ask(w.tool(key=token))  # known already; the latest call counts
+        assert w.front.credentials.shown("bot/bob") == (ISSUER, token)
 
 
 @requirement("ID-4")
