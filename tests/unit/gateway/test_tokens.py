@@ -453,6 +453,24 @@ async def test_whom_a_token_stands_for(claims: dict[str, Any], reason: str | Non
 
 
 @requirement("ID-5")
+async def test_a_user_whose_claim_is_left_out_is_not_nobody() -> None:
+    """Who may leave out a scope could else make the agent act for nobody, past policies of users."""
+    idp = Idp()
+    tokens = idp.tokens(user_claim="email")
+    async with world(idp, tokens=tokens, subjects={(ISSUER, "bob@x.example"): BOB}) as w:
+        whole = await w.ask(w.tool(key=idp.token(email="bob@x.example")))
+        assert whole.status == 200 and w.ledger.decisions[0][0].caller.user.id == BOB
+        for without in ({}, {"email": ""}):
+            answer = await w.ask(w.tool(key=idp.token(**without)))
+            assert answer.status == 401
+            said = challenge(answer)["error_description"]
+            assert said == "The token lacks a claim that it needs"
+        itself = await w.ask(w.tool(key=idp.token(sub="c1")))
+        assert itself.status == 200 and w.ledger.decisions[1][0].caller.user is None
+        assert len(w.upstream.calls) == 2
+
+
+@requirement("ID-5")
 async def test_a_person_called_like_a_workload_is_not_that_agent() -> None:
     """Only a token without a client is a workload's: else its subject is a person of that client."""
     idp = Idp()

@@ -41,7 +41,7 @@ def read_claims(
     try:
         expires = _times(claims, now, life_max_s)
         client = _first(claims, client_claims)
-        subject = _text(claims, user_claim)
+        subject = _user(claims, user_claim, client)
         names = [_text(claims, name) for name in ("grant", "jti")]
         if issuer != own:
             names = [f"{issuer} {name}" for name in names if name]
@@ -97,6 +97,15 @@ def _first(claims: Mapping[str, Any], names: Sequence[str]) -> str:
         if found := _text(claims, name):
             return found
     return ""
+
+
+def _user(claims: Mapping[str, Any], claim: str, client: str) -> str:
+    """Empty only if the token is its client's own: who leaves out the claim that names them (a scope
+    less is enough at many providers) is somebody all the same."""
+    named, subject = _text(claims, claim), _text(claims, "sub")
+    if not named and subject not in ("", client):
+        raise _Bad(Flaw.CLAIMS)
+    return named
 
 
 def _audience(value: Any) -> frozenset[str]:
