@@ -222,7 +222,9 @@ class Pipeline:
         if caller.token is not None:
             return still_stands(caller, view.snapshot, self.clock())
         credential = self._credentials(view).get(caller.credential)
-        return credential is not None and credential.expires_at > self.clock()
+        if credential is None or caller.agent.id in view.snapshot.proofs:
+            return False  # of a key nobody can prove possession (ID-4)
+        return credential.expires_at > self.clock()
 
     def _credentials(self, view: View) -> Mapping[str, CredentialFacts]:
         """Live keys by their public id."""

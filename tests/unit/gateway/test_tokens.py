@@ -682,7 +682,9 @@ async def test_possession_can_be_demanded_of_an_agent() -> None:
 
 
 @requirement("ID-1", "GW-13")
-@pytest.mark.parametrize("how", ["ended", "unbound", "expired"])
+@pytest.mark.parametrize(
+    "how", ["ended", "unbound", "its user unbound", "a link unbound", "proof demanded", "expired"]
+)
 async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
     """A legacy stream and a modern subscription: nobody listens on with a token that is over."""
     idp = Idp()
@@ -693,9 +695,11 @@ async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
         else:
             seen.accept()
 
-    async with world(idp) as w, w.connect() as old, w.connect() as new:
+    clients = {(ISSUER, "c1", ""): BOT, (ISSUER, "c2", ""): AgentId("eve")}
+    act = {"sub": "c1", "act": {"sub": "c2"}}
+    async with world(idp, clients=clients) as w, w.connect() as old, w.connect() as new:
         w.upstream.script = quiet
-        token = idp.token()
+        token = idp.token(act=act)
         session = await w.session(token)
         old.write(
             b"GET /mcp/up HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n"
@@ -703,7 +707,7 @@ async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
             b"authorization: Bearer %b\r\n\r\n" % (session.encode(), token.encode())
         )
         assert (await old.head())[0] == 200
-        aggregate = idp.token(aud="http://localhost/mcp")
+        aggregate = idp.token(aud="http://localhost/mcp", act=act)
         raw = w.modern(
             "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, key=aggregate
         )
@@ -715,6 +719,15 @@ async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
         elif how == "unbound":
             w.clients.clear()
             w.state.view = w.view()
+        elif how == "its user unbound":
+            w.subjects.clear()
+            w.state.view = w.view()
+        elif how == "a link unbound":
+            del w.clients[ISSUER, "c2", ""]
+            w.state.view = w.view()
+        elif how == "proof demanded":
+            snapshot = replace(w.state.view.snapshot, proofs={BOT: "dpop"})
+            w.state.view = type(w.state.view)(snapshot=snapshot, pdp=w.state.view.pdp)
         else:
             w.now += 601 * 10**9
         w.front.clients.keep_alive() if how == "expired" else w.front.clients.end_stopped()
