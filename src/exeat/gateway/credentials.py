@@ -144,7 +144,7 @@ class Credentials:
             return None
         if self.tokens is None or not text or text.startswith(KEY_PREFIX):
             return None  # a key may be good in a moment, or elsewhere: no issuer gets to see it
-        return self._token(self.tokens, view, header, text, now)
+        return self._token(self.tokens, view, text, now)
 
     def _key(self, view: View, digest: bytes) -> _Known | None:
         snapshot = view.snapshot
@@ -163,17 +163,17 @@ class Credentials:
         return _Known(caller, credential.expires_at, None, None)
 
     def _token(
-        self, tokens: Tokens, view: View, header: str, text: str, now: int
+        self, tokens: Tokens, view: View, text: str, now: int
     ) -> _Known | Refused | Unknown:
-        claims, until = self._checked.get(header, (None, 0))
+        claims, until = self._checked.get(text, (None, 0))
         if claims is None or until <= now:
             claims = tokens.read(text, now)
             if claims is None:
-                return Unknown(lambda: self._settle(tokens, header, text))
+                return Unknown(lambda: self._settle(tokens, text))
             if isinstance(claims, Refused):
                 return claims  # found so without asking anybody: not worth remembering
             until = now + CHECKED_MAX_S * SECOND_NS
-            self._remember(header, claims, until)
+            self._remember(text, claims, until)
         if isinstance(claims, Refused):
             return claims
         name = f"t-{hashlib.sha256(text.encode('latin-1', 'replace')).hexdigest()[:12]}"
@@ -188,14 +188,14 @@ class Credentials:
         end = min(until, claims.expires_at)
         return _Known(caller, end, claims.audience, claims.confirmation)
 
-    async def _settle(self, tokens: Tokens, header: str, text: str) -> None:
+    async def _settle(self, tokens: Tokens, text: str) -> None:
         found = await tokens.fetch(text, self._pipeline.clock())
         life_s = CHECKED_MAX_S if text.count(".") == 2 else ASKED_MAX_S
         if isinstance(found, Refused):
             life_s = REFUSED_FOR_S
-        self._remember(header, found, self._pipeline.clock() + life_s * SECOND_NS)
+        self._remember(text, found, self._pipeline.clock() + life_s * SECOND_NS)
 
-    def _remember(self, header: str, found: Claims | Refused, until: int) -> None:
+    def _remember(self, text: str, found: Claims | Refused, until: int) -> None:
         if len(self._checked) >= CACHED_MAX:
             self._checked.clear()
-        self._checked[header] = (found, until)
+        self._checked[text] = (found, until)

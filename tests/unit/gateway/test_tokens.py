@@ -256,6 +256,9 @@ async def test_opaque_tokens_are_asked_about() -> None:
         for _ in range(2):
             assert (await w.ask(w.tool(key="opaque-1"))).status == 200
         assert idp.ring.asked == 1
+        other = w.tool(key="opaque-1").replace(b"Bearer ", b"bearer  ", 1)
+        assert (await w.ask(other)).status == 200
+        assert idp.ring.asked == 1  # however it is written: else it would be believed for longer
         w.now += 31 * 10**9  # what the issuer said is believed for thirty seconds
         assert (await w.ask(w.tool(key="opaque-1"))).status == 200
         assert idp.ring.asked == 2
