@@ -162,9 +162,7 @@ class Credentials:
         caller = Caller(agent, user, credential.id)
         return _Known(caller, credential.expires_at, None, None)
 
-    def _token(
-        self, tokens: Tokens, view: View, text: str, now: int
-    ) -> _Known | Refused | Unknown:
+    def _token(self, tokens: Tokens, view: View, text: str, now: int) -> _Known | Refused | Unknown:
         claims, until = self._checked.get(text, (None, 0))
         if claims is None or until <= now:
             claims = tokens.read(text, now)
