@@ -147,12 +147,17 @@ class Clients:
     ) -> Mapping[str, Any] | str:
         facts, upstream = found
         route = Route(facts, upstream, caller, session, session.principal, "", "", session.offers)
-        made = await self.front.router.make_link(route)
-        if isinstance(made, ConsentNeeded):  # each later request can lead to the page
+        try:
+            made = await self.front.router.make_link(route)
+            if isinstance(made, ExeatError):
+                raise made
+            if made.era is Era.LEGACY:
+                return upstream.about_of(made)
+            return await upstream.about_for(route.principal, route.offers)
+        except ConsentNeeded:  # each later request can lead to the page
             return {"capabilities": _AGGREGATE, "serverInfo": INFO}
-        if isinstance(made, ExeatError):
-            return str(made)
-        return upstream.about_of(made)
+        except ExeatError as failure:
+            return str(failure)
 
     async def _discover(
         self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
@@ -162,8 +167,8 @@ class Clients:
             found = self.front.router.one(server)
             try:
                 if found is not None:
-                    await found[1].prepare(principal_key(caller), offered(request, None))
-                    about = found[1].about
+                    who = principal_key(caller)
+                    about = await found[1].about_for(who, offered(request, None))
             except ConsentNeeded:  # each later request can lead to the page
                 pass
             except ExeatError as failure:
