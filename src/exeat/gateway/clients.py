@@ -96,7 +96,7 @@ class Clients:
             access = AccessRequest(
                 caller, "tools/list", ActionId("tools/list"), facts, "", None, "", {}, now
             )
-            decision = self.front.pipeline.state.view.pdp.decide(access)
+            decision = self.front.pipeline.ruling(access)
             if not decision.permitted:
                 return access, decision
         return None
@@ -110,7 +110,7 @@ class Clients:
             if enforced.receipt is None:
                 answer.final(answers.unrecorded(request.id, enforced.failure))
             else:
-                answer.final(answers.denial(request.id, request.method, enforced))
+                self.front.deny(answer, request, enforced)
 
         run = principal_key(access.caller)
         self.front.pipeline.submit(access, run, "", then, decision)
@@ -282,6 +282,10 @@ class Clients:
         self, answer: ClientAnswer, request: Request, caller: Caller, session: ClientSession | None
     ) -> Exchange | None:
         """On the aggregate: changes of the lists, as the gateway sees them; log levels to every server."""
+        refused = self._may_not_act(caller, None)
+        if refused is not None:
+            self._refuse_handshake(answer, request, *refused)
+            return Waiting(answer)
         self.front.pipeline.ledger.count("local_" + request.method.replace("/", "_"), None)
         if request.method == "logging/setLevel":
             answer.final(result_message(request.id, b"{}"))

@@ -23,6 +23,7 @@ from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt, Status
 from exeat.gateway.authority import within_token
 from exeat.gateway.ports import LiveState, Recorder, View
 from exeat.identity.rules.principal import still_stands
+from exeat.policy.preconditions import principal
 
 DENIALS_MAX: Final = 200
 """Denials that one run is told the details of, per window (GW-8, APP-12)."""
@@ -160,6 +161,10 @@ class Pipeline:
             return decision
         return within_token(request, decision, view.snapshot)
 
+    def ruling(self, request: AccessRequest) -> Decision:
+        """What would be decided now, with nothing recorded: for what precedes actions."""
+        return self._decide(self.state.view, request)
+
     def _again(self, enforced: Enforced, cause: str) -> Enforced:
         """Step 4: what was suspended or forbidden while the record was written must not leave."""
         if enforced.decision.verdict is not Verdict.PERMIT:
@@ -206,12 +211,15 @@ class Pipeline:
         return replace(request, caller=caller, server=server, tool=tool, now=now)
 
     def stands(self, caller: Caller) -> bool:
-        """Whether what the caller began may go on: credential, agent and user are good still."""
+        """Whether what the caller began may go on: credential, agent, user, and the agents that the
+        authority came through, are good still."""
         view = self.state.view
-        agent = view.snapshot.agents.get(caller.agent.id)
-        user = caller.user
-        if agent is None or agent.lifecycle is not Lifecycle.ACTIVE:
-            return False
+        user, now = caller.user, self.clock()
+        before = caller.token.actors if caller.token is not None else ()
+        for name in (caller.agent.id, *before):
+            agent = view.snapshot.agents.get(name)
+            if agent is None or principal(Caller(agent, None, ""), now) is not None:
+                return False
         known = view.snapshot.people.get(user.id) if user is not None else None
         if user is not None and (known is None or not known.live):
             return False

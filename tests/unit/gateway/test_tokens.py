@@ -24,6 +24,7 @@ pytestmark = pytest.mark.anyio
 BOT = AgentId("bot")
 PRM = "http://localhost/.well-known/oauth-protected-resource/mcp/up"
 SCOPES = "mcp:read mcp:write mcp:delete mcp:execute mcp:send mcp:pay"
+HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {}}
 SERVERS = GatewaySettings(authorization_servers=(ISSUER,))
 
 
@@ -518,6 +519,53 @@ async def test_a_chain_is_no_stronger_than_any_of_its_links() -> None:
         assert len(w.upstream.calls) == 1
 
 
+@requirement("ID-2", "ID-5")
+async def test_what_bounds_a_token_bounds_handshakes_and_streams() -> None:
+    """A server's instructions and notifications are for nobody whose authority ended on the way."""
+    idp = Idp()
+    clients = {(ISSUER, "c1", ""): BOT, (ISSUER, "c2", ""): AgentId("eve")}
+    token = idp.token(act={"sub": "c1", "act": {"sub": "c2"}})
+    async with world(idp, clients=clients) as w:
+        for raw in (
+            w.modern("server/discover", {}, key=idp.token(scope="mcp:write")),
+            w.old("initialize", HELLO, "", key=idp.token(scope="mcp:write")),
+        ):
+            answer = await w.ask(raw)
+            assert (answer.status, challenge(answer)["scope"]) == (403, "mcp:read mcp:write")
+        session = await w.session(token)
+        agents = dict(w.state.view.snapshot.agents)
+        eve = AgentId("eve")
+        agents[eve] = replace(agents[eve], lifecycle=Lifecycle.SUSPENDED)
+        snapshot = replace(w.state.view.snapshot, agents=agents)
+        w.state.view = type(w.state.view)(snapshot=snapshot, pdp=w.state.view.pdp)
+        for raw in (
+            w.modern("server/discover", {}, key=token), w.old("initialize", HELLO, "", key=token),
+        ):  # fmt: skip
+            refused = await w.ask(raw)
+            assert refused.error["data"]["reason"] == "chain_not_authorized"
+        stream = await w.ask(
+            b"GET /mcp/up HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n"
+            b"mcp-protocol-version: 2025-11-25\r\nmcp-session-id: %b\r\n"
+            b"authorization: Bearer %b\r\n\r\n" % (session.encode(), token.encode())
+        )
+        assert stream.status == 403
+        assert w.ledger.decisions[-1][1].reason is Reason.CHAIN_NOT_AUTHORIZED
+
+
+@requirement("ID-5", "GW-1")
+async def test_who_may_nothing_may_not_listen_either() -> None:
+    """What the gateway serves by itself on the aggregate is decided, too, and on record if denied."""
+    idp = Idp()
+    async with world(idp) as w:
+        token = idp.token(aud="http://localhost/mcp", client_id="nobody")
+        asked = {"notifications": {"toolsListChanged": True}}
+        raw = w.modern("subscriptions/listen", asked, key=token)
+        refused = await w.ask(raw.replace(b"POST /mcp/up ", b"POST /mcp "))
+        assert refused.error["data"]["reason"] == "agent_unregistered"
+        assert w.ledger.decisions[-1][1].reason is Reason.AGENT_UNREGISTERED
+        assert w.front.clients.streams == {}
+
+
 @requirement("ID-5")
 async def test_a_link_that_nobody_registered_breaks_the_chain() -> None:
     idp = Idp()
@@ -686,7 +734,17 @@ async def test_possession_can_be_demanded_of_an_agent() -> None:
 
 @requirement("ID-1", "GW-13")
 @pytest.mark.parametrize(
-    "how", ["ended", "unbound", "its user unbound", "a link unbound", "proof demanded", "expired"]
+    "how",
+    [
+        "ended",
+        "unbound",
+        "its user unbound",
+        "a link unbound",
+        "a link suspended",
+        "proof demanded",
+        "nobody answers for it",
+        "expired",
+    ],
 )
 async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
     """A legacy stream and a modern subscription: nobody listens on with a token that is over."""
@@ -728,6 +786,14 @@ async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
         elif how == "a link unbound":
             del w.clients[ISSUER, "c2", ""]
             w.state.view = w.view()
+        elif how == "a link suspended":
+            agents = dict(w.state.view.snapshot.agents)
+            eve = AgentId("eve")
+            agents[eve] = replace(agents[eve], lifecycle=Lifecycle.SUSPENDED)
+            snapshot = replace(w.state.view.snapshot, agents=agents)
+            w.state.view = type(w.state.view)(snapshot=snapshot, pdp=w.state.view.pdp)
+        elif how == "nobody answers for it":
+            w.state.view = w.view(owner_live=False, deputy_live=False)
         elif how == "proof demanded":
             snapshot = replace(w.state.view.snapshot, proofs={BOT: "dpop"})
             w.state.view = type(w.state.view)(snapshot=snapshot, pdp=w.state.view.pdp)
