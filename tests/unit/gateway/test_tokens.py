@@ -155,6 +155,18 @@ BAD: dict[str, tuple[Any, str]] = {
         "The signature of the token is wrong",
     ),
     "an ID token": (lambda idp: idp.token({"typ": "JWT+id"}), "The token is not an access token"),
+    "an ID token that says so only inside": (
+        lambda idp: idp.token({"typ": "JWT"}, at_hash="x"), "The token is not an access token",
+    ),
+    "an ID token of Keycloak": (
+        lambda idp: idp.token({"typ": "JWT"}, typ="ID"), "The token is not an access token",
+    ),
+    "an ID token of Cognito": (
+        lambda idp: idp.token({"typ": "JWT"}, token_use="id"), "The token is not an access token",
+    ),
+    "a logout token": (
+        lambda idp: idp.token({"typ": "JWT"}, events={}), "The token is not an access token",
+    ),
     "a proof as token": (lambda idp: idp.token({"typ": "dpop+jwt"}), "The token is not an access token"),
     "critical header": (lambda idp: idp.token({"crit": ["b64"], "b64": True}), "The token is malformed"),
     "a claim twice": (
@@ -263,6 +275,10 @@ async def test_opaque_tokens_are_asked_about() -> None:
         w.now += 31 * 10**9  # what the issuer said is believed for thirty seconds
         assert (await w.ask(w.tool(key="opaque-1"))).status == 200
         assert idp.ring.asked == 2
+        for name, value in (("typ", "Refresh"), ("token_use", "refresh_token")):
+            idp.ring.opaque[name] = {"active": True, name: value, **idp.claims()}
+            refresh = await w.ask(w.tool(key=name))
+            assert challenge(refresh)["error_description"] == "The token is not an access token"
         wrong = await w.ask(w.tool(key="opaque-2"))
         assert challenge(wrong)["error_description"] == "The token is for another resource"
         inactive = await w.ask(w.tool(key="opaque-3"))
