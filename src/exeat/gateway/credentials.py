@@ -26,7 +26,9 @@ CACHED_MAX: Final = 10_000
 CHECKED_MAX_S: Final = 300
 """A token's signature is believed for so long."""
 ASKED_MAX_S: Final = 30
-"""So is what its issuer said of an opaque one."""
+"""So is what its issuer said of an opaque one, or for as long as is set for that issuer, if that is less."""
+ASKED_MIN_S: Final = 1
+"""For one request, which comes back to the answer that it waited for."""
 REFUSED_FOR_S: Final = 5
 """After asking an issuer in vain; the same token does not make us ask again before."""
 SECOND_NS: Final = 1_000_000_000
@@ -188,10 +190,12 @@ class Credentials:
 
     async def _settle(self, tokens: Tokens, text: str) -> None:
         found = await tokens.fetch(text, self._pipeline.clock())
-        life_s = CHECKED_MAX_S if text.count(".") == 2 else ASKED_MAX_S
+        life_s: float = CHECKED_MAX_S
         if isinstance(found, Refused):
             life_s = REFUSED_FOR_S
-        self._remember(text, found, self._pipeline.clock() + life_s * SECOND_NS)
+        elif text.count(".") != 2:
+            life_s = max(ASKED_MIN_S, min(ASKED_MAX_S, tokens.believed_s(found)))
+        self._remember(text, found, self._pipeline.clock() + int(life_s * SECOND_NS))
 
     def _remember(self, text: str, found: Claims | Refused, until: int) -> None:
         if len(self._checked) >= CACHED_MAX:

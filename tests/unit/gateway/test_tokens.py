@@ -288,6 +288,23 @@ async def test_opaque_tokens_are_asked_about() -> None:
         )
 
 
+@requirement("ID-3")
+@pytest.mark.parametrize(("cache_max_s", "holds"), [(0, 0), (5, 4), (300, 29)])
+async def test_an_opaque_token_is_believed_no_longer_than_is_set(
+    cache_max_s: float, holds: int
+) -> None:
+    idp = Idp()
+    introspection = Introspection("exeat", secret_from="S", cache_max_s=cache_max_s)
+    idp.ring.opaque["opaque-1"] = {"active": True, **idp.claims()}
+    async with world(idp, tokens=idp.tokens(introspection=introspection)) as w:
+        assert (await w.ask(w.tool(key="opaque-1"))).status == 200
+        idp.ring.opaque.clear()  # revoked there
+        w.now += holds * 10**9
+        assert (await w.ask(w.tool(key="opaque-1"))).status == 200
+        w.now += 2 * 10**9
+        assert (await w.ask(w.tool(key="opaque-1"))).status == 401
+
+
 @requirement("ID-9")
 async def test_an_agents_key_is_shown_to_no_issuer() -> None:
     """It may be good elsewhere, or here in a moment: no issuer of opaque tokens gets to see it."""
