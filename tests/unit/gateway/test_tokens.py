@@ -10,18 +10,21 @@ import pytest
 from issuing import ISSUER, NOW_S, RESOURCE, Idp, b64, ec_key, proof, sign
 from joserfc.jwk import OctKey
 from requirements import requirement
-from worlds import ADA, BOB, NOW, Answer, Seen, World
+from worlds import ADA, BOB, NOW, UP, Answer, Seen, World
 
 from exeat.core.decision import Reason
 from exeat.core.facts import Effect, Lifecycle
 from exeat.core.ids import AgentId
+from exeat.core.upstream_auth import AuthMode, UpstreamAuth
 from exeat.gateway.settings import GatewaySettings
 from exeat.identity.model.issuer import Introspection, TrustedIssuer
+from exeat.registry.model.key import secret_text
 
 pytestmark = pytest.mark.anyio
 BOT = AgentId("bot")
 PRM = "http://localhost/.well-known/oauth-protected-resource/mcp/up"
 SCOPES = "mcp:read mcp:write mcp:delete mcp:execute mcp:send mcp:pay"
+HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {}}
 SERVERS = GatewaySettings(authorization_servers=(ISSUER,))
 
 
@@ -152,6 +155,18 @@ BAD: dict[str, tuple[Any, str]] = {
         "The signature of the token is wrong",
     ),
     "an ID token": (lambda idp: idp.token({"typ": "JWT+id"}), "The token is not an access token"),
+    "an ID token that says so only inside": (
+        lambda idp: idp.token({"typ": "JWT"}, at_hash="x"), "The token is not an access token",
+    ),
+    "an ID token of Keycloak": (
+        lambda idp: idp.token({"typ": "JWT"}, typ="ID"), "The token is not an access token",
+    ),
+    "an ID token of Cognito": (
+        lambda idp: idp.token({"typ": "JWT"}, token_use="id"), "The token is not an access token",
+    ),
+    "a logout token": (
+        lambda idp: idp.token({"typ": "JWT"}, events={}), "The token is not an access token",
+    ),
     "a proof as token": (lambda idp: idp.token({"typ": "dpop+jwt"}), "The token is not an access token"),
     "critical header": (lambda idp: idp.token({"crit": ["b64"], "b64": True}), "The token is malformed"),
     "a claim twice": (
@@ -293,9 +308,16 @@ async def test_opaque_tokens_are_asked_about() -> None:
         for _ in range(2):
             assert (await w.ask(w.tool(key="opaque-1"))).status == 200
         assert idp.ring.asked == 1
+        other = w.tool(key="opaque-1").replace(b"Bearer ", b"bearer  ", 1)
+        assert (await w.ask(other)).status == 200
+        assert idp.ring.asked == 1  # however it is written: else it would be believed for longer
         w.now += 31 * 10**9  # what the issuer said is believed for thirty seconds
         assert (await w.ask(w.tool(key="opaque-1"))).status == 200
         assert idp.ring.asked == 2
+        for name, value in (("typ", "Refresh"), ("token_use", "refresh_token")):
+            idp.ring.opaque[name] = {"active": True, name: value, **idp.claims()}
+            refresh = await w.ask(w.tool(key=name))
+            assert challenge(refresh)["error_description"] == "The token is not an access token"
         wrong = await w.ask(w.tool(key="opaque-2"))
         assert challenge(wrong)["error_description"] == "The token is for another resource"
         inactive = await w.ask(w.tool(key="opaque-3"))
@@ -303,6 +325,38 @@ async def test_opaque_tokens_are_asked_about() -> None:
             challenge(inactive)["error_description"]
             == "The issuer says that the token is not active"
         )
+
+
+@requirement("ID-3")
+@pytest.mark.parametrize(("cache_max_s", "holds"), [(0, 0), (5, 4), (300, 29)])
+async def test_an_opaque_token_is_believed_no_longer_than_is_set(
+    cache_max_s: float, holds: int
+) -> None:
+    idp = Idp()
+    introspection = Introspection("exeat", secret_from="S", cache_max_s=cache_max_s)
+    idp.ring.opaque["opaque-1"] = {"active": True, **idp.claims()}
+    async with world(idp, tokens=idp.tokens(introspection=introspection)) as w:
+        assert (await w.ask(w.tool(key="opaque-1"))).status == 200
+        idp.ring.opaque.clear()  # revoked there
+        w.now += holds * 10**9
+        assert (await w.ask(w.tool(key="opaque-1"))).status == 200
+        w.now += 2 * 10**9
+        assert (await w.ask(w.tool(key="opaque-1"))).status == 401
+
+
+@requirement("ID-9")
+async def test_an_agents_key_is_shown_to_no_issuer() -> None:
+    """It may be good elsewhere, or here in a moment: no issuer of opaque tokens gets to see it."""
+    idp = Idp()
+    tokens = idp.tokens(introspection=Introspection("exeat", secret_from="S"))
+    key = secret_text(b"k" * 32)
+    idp.ring.opaque[key] = {"active": True, **idp.claims()}
+    async with world(idp, tokens=tokens) as w:
+        answer = await w.ask(w.tool(key=key))
+        assert challenge(answer)["error_description"] == "The credential is not known"
+        raw = w.tool(key=key).replace(b"Bearer ", b"DPoP ", 1)
+        assert (await w.ask(raw)).status == 401
+    assert idp.ring.asked == 0
 
 
 @requirement("ID-1", "GW-9")
@@ -475,6 +529,24 @@ async def test_whom_a_token_stands_for(claims: dict[str, Any], reason: str | Non
 
 
 @requirement("ID-5")
+async def test_a_user_whose_claim_is_left_out_is_not_nobody() -> None:
+    """Who may leave out a scope could else make the agent act for nobody, past policies of users."""
+    idp = Idp()
+    tokens = idp.tokens(user_claim="email")
+    async with world(idp, tokens=tokens, subjects={(ISSUER, "bob@x.example"): BOB}) as w:
+        whole = await w.ask(w.tool(key=idp.token(email="bob@x.example")))
+        assert whole.status == 200 and w.ledger.decisions[0][0].caller.user.id == BOB
+        for without in ({}, {"email": ""}):
+            answer = await w.ask(w.tool(key=idp.token(**without)))
+            assert answer.status == 401
+            said = challenge(answer)["error_description"]
+            assert said == "The token lacks a claim that it needs"
+        itself = await w.ask(w.tool(key=idp.token(sub="c1")))
+        assert itself.status == 200 and w.ledger.decisions[1][0].caller.user is None
+        assert len(w.upstream.calls) == 2
+
+
+@requirement("ID-5")
 async def test_a_person_called_like_a_workload_is_not_that_agent() -> None:
     """Only a token without a client is a workload's: else its subject is a person of that client."""
     idp = Idp()
@@ -517,6 +589,53 @@ async def test_a_chain_is_no_stronger_than_any_of_its_links() -> None:
             denied = answer.json["result"]["_meta"]["exeat/denied"]["reason"]
             assert denied == "chain_not_authorized"
         assert len(w.upstream.calls) == 1
+
+
+@requirement("ID-2", "ID-5")
+async def test_what_bounds_a_token_bounds_handshakes_and_streams() -> None:
+    """A server's instructions and notifications are for nobody whose authority ended on the way."""
+    idp = Idp()
+    clients = {(ISSUER, "c1", ""): BOT, (ISSUER, "c2", ""): AgentId("eve")}
+    token = idp.token(act={"sub": "c1", "act": {"sub": "c2"}})
+    async with world(idp, clients=clients) as w:
+        for raw in (
+            w.modern("server/discover", {}, key=idp.token(scope="mcp:write")),
+            w.old("initialize", HELLO, "", key=idp.token(scope="mcp:write")),
+        ):
+            answer = await w.ask(raw)
+            assert (answer.status, challenge(answer)["scope"]) == (403, "mcp:read mcp:write")
+        session = await w.session(token)
+        agents = dict(w.state.view.snapshot.agents)
+        eve = AgentId("eve")
+        agents[eve] = replace(agents[eve], lifecycle=Lifecycle.SUSPENDED)
+        snapshot = replace(w.state.view.snapshot, agents=agents)
+        w.state.view = type(w.state.view)(snapshot=snapshot, pdp=w.state.view.pdp)
+        for raw in (
+            w.modern("server/discover", {}, key=token), w.old("initialize", HELLO, "", key=token),
+        ):  # fmt: skip
+            refused = await w.ask(raw)
+            assert refused.error["data"]["reason"] == "chain_not_authorized"
+        stream = await w.ask(
+            b"GET /mcp/up HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n"
+            b"mcp-protocol-version: 2025-11-25\r\nmcp-session-id: %b\r\n"
+            b"authorization: Bearer %b\r\n\r\n" % (session.encode(), token.encode())
+        )
+        assert stream.status == 403
+        assert w.ledger.decisions[-1][1].reason is Reason.CHAIN_NOT_AUTHORIZED
+
+
+@requirement("ID-5", "GW-1")
+async def test_who_may_nothing_may_not_listen_either() -> None:
+    """What the gateway serves by itself on the aggregate is decided, too, and on record if denied."""
+    idp = Idp()
+    async with world(idp) as w:
+        token = idp.token(aud="http://localhost/mcp", client_id="nobody")
+        asked = {"notifications": {"toolsListChanged": True}}
+        raw = w.modern("subscriptions/listen", asked, key=token)
+        refused = await w.ask(raw.replace(b"POST /mcp/up ", b"POST /mcp "))
+        assert refused.error["data"]["reason"] == "agent_unregistered"
+        assert w.ledger.decisions[-1][1].reason is Reason.AGENT_UNREGISTERED
+        assert w.front.clients.streams == {}
 
 
 @requirement("ID-5")
@@ -631,6 +750,27 @@ async def test_a_token_bound_to_a_certificate_needs_that_connection() -> None:
         assert answer.status == 401
 
 
+@requirement("ID-9")
+async def test_only_a_token_that_opened_the_endpoint_is_exchanged() -> None:
+    """Whoever shows a user's token for another resource, or without its key, puts nothing in place of
+    the one that the user's own calls are made with."""
+    idp, key = Idp(), ec_key()
+    token, auth = idp.token(), UpstreamAuth(AuthMode.TOKEN_EXCHANGE, subject_from="caller")
+    async with world(idp) as w:
+        snapshot = replace(w.state.view.snapshot, specs={UP: replace(w.spec, auth=auth)})
+        w.state.view = type(w.state.view)(snapshot=snapshot, pdp=w.state.view.pdp)
+        await w.ask(w.tool(key=token))
+        assert w.front.credentials.shown("bot/bob") == (ISSUER, token)
+        for stolen in (idp.token(aud="http://other.example/mcp"), bound(idp, key)):
+            assert (await w.ask(w.tool(key=stolen))).status == 401
+            assert w.front.credentials.shown("bot/bob") == (ISSUER, token)
+        proven = bound(idp, key)
+        await with_proof(w, proven, proof(key, proven))
+        assert w.front.credentials.shown("bot/bob") == (ISSUER, proven)
+        await w.ask(w.tool(key=token))  # known already; the latest call counts
+        assert w.front.credentials.shown("bot/bob") == (ISSUER, token)
+
+
 @requirement("ID-4")
 async def test_a_workload_of_a_trust_domain() -> None:
     """SPIFFE JWT-SVID: no issuer of its own, an audience, and the workload as subject."""
@@ -668,7 +808,19 @@ async def test_possession_can_be_demanded_of_an_agent() -> None:
 
 
 @requirement("ID-1", "GW-13")
-@pytest.mark.parametrize("how", ["ended", "unbound", "expired"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "ended",
+        "unbound",
+        "its user unbound",
+        "a link unbound",
+        "a link suspended",
+        "proof demanded",
+        "nobody answers for it",
+        "expired",
+    ],
+)
 async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
     """A legacy stream and a modern subscription: nobody listens on with a token that is over."""
     idp = Idp()
@@ -679,9 +831,11 @@ async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
         else:
             seen.accept()
 
-    async with world(idp) as w, w.connect() as old, w.connect() as new:
+    clients = {(ISSUER, "c1", ""): BOT, (ISSUER, "c2", ""): AgentId("eve")}
+    act = {"sub": "c1", "act": {"sub": "c2"}}
+    async with world(idp, clients=clients) as w, w.connect() as old, w.connect() as new:
         w.upstream.script = quiet
-        token = idp.token()
+        token = idp.token(act=act)
         session = await w.session(token)
         old.write(
             b"GET /mcp/up HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n"
@@ -689,7 +843,7 @@ async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
             b"authorization: Bearer %b\r\n\r\n" % (session.encode(), token.encode())
         )
         assert (await old.head())[0] == 200
-        aggregate = idp.token(aud="http://localhost/mcp")
+        aggregate = idp.token(aud="http://localhost/mcp", act=act)
         raw = w.modern(
             "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, key=aggregate
         )
@@ -701,6 +855,23 @@ async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
         elif how == "unbound":
             w.clients.clear()
             w.state.view = w.view()
+        elif how == "its user unbound":
+            w.subjects.clear()
+            w.state.view = w.view()
+        elif how == "a link unbound":
+            del w.clients[ISSUER, "c2", ""]
+            w.state.view = w.view()
+        elif how == "a link suspended":
+            agents = dict(w.state.view.snapshot.agents)
+            eve = AgentId("eve")
+            agents[eve] = replace(agents[eve], lifecycle=Lifecycle.SUSPENDED)
+            snapshot = replace(w.state.view.snapshot, agents=agents)
+            w.state.view = type(w.state.view)(snapshot=snapshot, pdp=w.state.view.pdp)
+        elif how == "nobody answers for it":
+            w.state.view = w.view(owner_live=False, deputy_live=False)
+        elif how == "proof demanded":
+            snapshot = replace(w.state.view.snapshot, proofs={BOT: "dpop"})
+            w.state.view = type(w.state.view)(snapshot=snapshot, pdp=w.state.view.pdp)
         else:
             w.now += 601 * 10**9
         w.front.clients.keep_alive() if how == "expired" else w.front.clients.end_stopped()

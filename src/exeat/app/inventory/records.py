@@ -144,6 +144,11 @@ def _put_all_back(home: Path, record: Record, back: Callable[..., bytes | None])
     done = Undone(record)
     try:
         for each in record.files:
+            if Path(each.path).resolve() != Path(each.path):  # it was, when the file was changed
+                raise Conflict(
+                    f"{each.path} leads elsewhere now. Nothing was put back.",
+                    remedy=f"Look who put a link there; the original is in {folder}.",
+                )
             now = files.read(Path(each.path))
             if (now.digest if now is not None else "") == each.before:
                 continue  # put back already, by a person or by an undo that was cut short
