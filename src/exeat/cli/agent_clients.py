@@ -32,7 +32,13 @@ def unregistered(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Clients with a good token that are no agent: denied everything, and what they tried."""
     desk = open_desk(home)
     with desk.state.registry.read() as read:
-        found = sorted(read.strangers(), key=lambda each: -each.last_seen)
+        bound = {(b.issuer, b.name, b.user) for b in read.bindings() if b.kind is Kind.CLIENT}
+        strangers = sorted(read.strangers(), key=lambda each: -each.last_seen)
+    found = [  # one that was bound since is listed no more, until it is unbound
+        each
+        for each in strangers
+        if bound.isdisjoint({(each.issuer, each.client, u) for u in (each.user, None)})
+    ]
     if as_json:
         show_json(
             [

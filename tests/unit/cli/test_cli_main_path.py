@@ -14,7 +14,8 @@ from requirements import requirement
 
 from exeat.cli import main as command_line
 from exeat.core.ids import ServerId
-from exeat.registry.model.act import Act
+from exeat.registry.model.act import EXEAT, Act
+from exeat.registry.model.stranger import Stranger
 from exeat.registry.service import Registry
 from exeat.storage.state import open_state
 
@@ -147,6 +148,18 @@ def test_a_binding_says_what_it_ends_and_whose_tokens_are_not_taken_yet(furnishe
     assert f"name {issuer}/, to the letter, under [[issuers]]" in err
     person = ("person", "bind", "bob", "--issuer", "https://id.example", "--subject", "b")
     assert "name https://id.example, to the letter" in furnished(*person)[2]
+
+
+@requirement("ID-5")
+def test_a_client_that_was_bound_is_unregistered_no_more(furnished: Run, tmp_path: Path) -> None:
+    issuer = "https://id.example"
+    state = open_state(tmp_path / "home")
+    seen = Stranger("unregistered:0123456789abcdef", issuer, "one", None, 1, 2, 1, frozenset())
+    Registry(state.registry, bytes).saw_strangers([seen], Act(EXEAT, "gateway", "called", 2))
+    state.close()
+    assert "0123456789abcdef" in furnished("agent", "unregistered")[1]
+    furnished("agent", "bind", "clock", "--issuer", issuer, "--client", "one")
+    assert "0123456789abcdef" not in furnished("agent", "unregistered")[1]
 
 
 @requirement("ID-9")
