@@ -150,6 +150,11 @@ def list_agents(home: HomeOption = None, as_json: JsonOption = False) -> None:
     desk = open_desk(home)
     with desk.state.registry.read() as read:
         agents = read.agents()
+        live = {person.id for person in read.people() if person.live}
+
+    def shown(person: PersonId | None) -> str:
+        return "-" if person is None else person if person in live else f"{person} (gone)"
+
     if as_json:
         show_json([agent.as_json() for agent in agents])
         return
@@ -159,8 +164,8 @@ def list_agents(home: HomeOption = None, as_json: JsonOption = False) -> None:
             (
                 a.id,
                 a.lifecycle.value,
-                a.charter.owner or "-",
-                a.charter.deputy or "-",
+                shown(a.charter.owner),
+                shown(a.charter.deputy),
                 ", ".join(sorted(a.scope.servers)) or "-",
                 "yes" if a.accepted else "no",
                 show_until(a.ends_at) if a.ends_at else "-",
@@ -234,6 +239,7 @@ def suspend(
     """Stop the agent at its next call."""
     desk = open_desk(home, as_)
     _moved(desk.registry.suspend(AgentId(name), desk.act(reason)))
+    next_step(f"exeat agent resume {name}   (an admin, when it may go on)")
 
 
 @app.command()

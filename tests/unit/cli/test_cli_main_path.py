@@ -95,6 +95,7 @@ def test_departing_and_retiring_show_in_the_answer(furnished: Run) -> None:
     assert "agent change" in err
     assert "bob has departed" in furnished("agent", "suspend", "clock", "--as", "bob")[2]
     assert "deputy bob (gone)" in furnished("answer", "clock")[1]
+    assert "bob (gone)" in furnished("agent", "list")[1]
     assert furnished("agent", "retire", "clock", "--reason", "over")[0] == 0
     code, out, _ = furnished("answer", "clock")
     assert "Nothing at present: agent clock is retired" in out
