@@ -45,6 +45,7 @@ from exeat.identity.authorization.rules.credentials import ASSERTION
 from exeat.identity.authorization.service.clients import Clients
 from exeat.identity.signin.service import RelyingParty, SignIn
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.anyio
 
 
@@ -185,6 +186,30 @@ async def test_the_whole_dance(world: World) -> None:
     )
     for secret in (kept.tokens.access_token, kept.tokens.refresh_token):
         assert secret is not None and secret not in everything
+
+
+@requirement("ID-7")
+def test_the_agent_of_the_how_to_signs_in(world: World, tmp_path: Path) -> None:
+    """The page's own code, with another address: printed link, consent, list of tools."""
+    page = (ROOT / "docs" / "how-to" / "sign-in-a-client.md").read_text(encoding="utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    url = world.gateway.endpoint("m")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = f"PORT = {free.getsockname()[1]}"
+    code = code.replace("http://127.0.0.1:8717/mcp/time", url).replace("PORT = 33418", port)
+    (tmp_path / "agent.py").write_text(code)
+    world.let_register()
+    person = world.person()
+    with subprocess.Popen(
+        [sys.executable, "agent.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as agent:
+        assert agent.stdout is not None
+        link = agent.stdout.readline().removeprefix("Sign in: ").strip()
+        assert httpx2.get(person.sent_to(link, agent="second")).status_code == 200
+        assert "'add'" in agent.stdout.read()
+    assert agent.returncode == 0
+    person.close()
 
 
 @requirement("GW-10")

@@ -62,7 +62,7 @@ def listening_sockets(settings: Settings) -> list[socket.socket]:
                 raise Conflict(
                     f"cannot listen on {settings.control_host}:{settings.control_port} for"
                     f" sign-in ({os.strerror(error.errno) if error.errno else error})",
-                    remedy="choose another with the setting control_port, or stop what uses it",
+                    remedy="write another control_port into exeat.toml in the home, or stop what uses it",
                 ) from None
     raise AssertionError("unreachable")
 

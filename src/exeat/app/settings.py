@@ -136,7 +136,9 @@ def load_settings(home: Path, **given: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        unknown = first["type"] == "extra_forbidden"
+        variable = f"EXEAT_{str(first['loc'][0]).upper()}" if first["loc"] else "EXEAT_…"
         raise Invalid(
-            f"setting {name!r}: {first['msg']}",
-            remedy=f"correct it in {path} or in the environment variable EXEAT_{name.upper()}",
+            f"setting {name!r}: {'there is no such setting' if unknown else first['msg']}",
+            remedy=f"correct it in {path} or in the environment variable {variable}",
         ) from None

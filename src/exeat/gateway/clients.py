@@ -127,7 +127,7 @@ class Clients:
         if server is not None:
             found = front.router.one(server)
             opened = await self._open(session, found, caller) if found is not None else "is unknown"
-            if isinstance(opened, str):
+            if isinstance(opened, str | ExeatError):
                 front.sessions.end(session)
                 failed = answers.upstream_failed(request.id, server, opened, "", sent=False)
                 answer.final(failed)
@@ -145,7 +145,7 @@ class Clients:
 
     async def _open(
         self, session: ClientSession, found: tuple[ServerFacts, UpstreamServer], caller: Caller
-    ) -> Mapping[str, Any] | str:
+    ) -> Mapping[str, Any] | ExeatError:
         facts, upstream = found
         route = Route(facts, upstream, caller, session, session.principal, "", "", session.offers)
         try:
@@ -158,7 +158,7 @@ class Clients:
         except ConsentNeeded:  # each later request can lead to the page
             return {"capabilities": _AGGREGATE, "serverInfo": INFO}
         except ExeatError as failure:
-            return str(failure)
+            return failure
 
     async def _discover(
         self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
@@ -173,7 +173,7 @@ class Clients:
             except ConsentNeeded:  # each later request can lead to the page
                 pass
             except ExeatError as failure:
-                failed = answers.upstream_failed(request.id, server, str(failure), "", sent=False)
+                failed = answers.upstream_failed(request.id, server, failure, "", sent=False)
                 answer.final(failed)
                 return
         result: dict[str, Any] = {

@@ -378,6 +378,17 @@ async def test_a_credential_that_nobody_can_help_is_a_failure_that_says_so() -> 
 
 
 @requirement("ID-9")
+async def test_what_must_be_done_first_is_said_instead_of_try_again() -> None:
+    failed = CredentialFailed("bot acts for nobody", remedy="show a key that names the person")
+    async with Guarded(auth=PER_USER, credentials=purse(failed, failed, failed)) as world:
+        error = (await world.ask(world.tool_with(URLS))).error
+        assert "cannot be used: bot acts for nobody" in error["message"]
+        assert "was not carried out" in error["data"]["remedy"]
+        assert "show a key that names the person" in error["data"]["remedy"]
+        assert "try again" not in error["message"]
+
+
+@requirement("ID-9")
 async def test_at_the_command_line_there_is_no_credential() -> None:
     async with Guarded(auth=PER_USER) as world:
         answer = await world.ask(world.tool())

@@ -65,6 +65,8 @@ async def test_the_metadata_names_the_endpoint_as_the_client_calls_it() -> None:
             assert answer.json["bearer_methods_supported"] == ["header"]
         for path in ("", "/", "/other", "/mcp/UP"):
             assert (await w.ask(get(f"/.well-known/oauth-protected-resource{path}"))).status == 404
+        register = await w.ask(get("/register"))  # where SDKs try, if the metadata names no place
+        assert register.status == 404 and b"exeat client open" in register.body
         evil = get("/.well-known/oauth-protected-resource/mcp", "evil.example")
         assert (await w.ask(evil)).status == 403
 

@@ -274,9 +274,9 @@ def _choose(home: Path, wanted: str | None, kind: str, client: str | None) -> Re
 
 def _known(listed: list[Record]) -> str:
     open_ones = [each.id for each in listed if not each.undone]
-    return (
-        f"Known: {', '.join(open_ones)}." if open_ones else "Nothing was changed by exeat so far."
-    )
+    if open_ones:
+        return f"Known: {', '.join(open_ones)}."
+    return "All is put back or forgotten." if listed else "Nothing was changed by exeat so far."
 
 
 def _put_back(step: Staged) -> None:
