@@ -11,7 +11,8 @@ from starlette.applications import Starlette
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from exeat.api import approvals, oauth, oauth_metadata
+from exeat.api import approvals as answers
+from exeat.api import oauth, oauth_metadata
 from exeat.console import consent, signin, upstreams
 from exeat.console.pages import Console
 from exeat.identity.authorization.model.doing import Doing
@@ -47,7 +48,7 @@ class Beside:
 
     consents: upstreams.Consents | None = None
     check: Check | None = None
-    approvals: approvals.Endpoint | None = None
+    approvals: answers.Endpoint | None = None
 
 
 def control_app(
@@ -100,7 +101,7 @@ def control_app(
     if beside.consents is not None:
         routes += upstreams.routes(console, beside.consents)
     if beside.approvals is not None:
-        routes += approvals.routes(beside.approvals)
+        routes += answers.routes(beside.approvals)
     app = Starlette(routes=routes)
     app.mount("/static", StaticFiles(packages=[("exeat.console", "static")]))
     return Guard(app, site)
