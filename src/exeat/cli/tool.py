@@ -1,5 +1,6 @@
 """``exeat tool``: review, pin, profile."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -23,7 +24,7 @@ from exeat.core.ids import ActionId
 from exeat.registry.model.tool import Profile
 from exeat.registry.rules.observation import warnings
 from exeat.registry.rules.pins import drift
-from exeat.registry.rules.profiles import propose
+from exeat.registry.rules.profiles import propose, read_monotone
 
 app = typer.Typer(
     help="Tools: their definitions under review, and what they do.", no_args_is_help=True
@@ -110,7 +111,7 @@ def pin(
 
 
 @app.command()
-def profile(
+def profile(  # noqa: PLR0913
     action: str,
     effect: Annotated[Effect | None, typer.Option(help="What calling it does.")] = None,
     sink: Annotated[Sink | None, typer.Option(help="Who could see what is passed.")] = None,
@@ -118,6 +119,10 @@ def profile(
     as_proposed: Annotated[
         bool, typer.Option("--as-proposed", help="Confirm what `tool list` shows in brackets.")
     ] = False,
+    narrows: Annotated[
+        list[str] | None,
+        typer.Option(help="An argument of which less does less: limit=less, path=below, …"),
+    ] = None,
     reason: ReasonOption = NONE,
     home: HomeOption = None,
     as_: AsOption = None,
@@ -138,6 +143,8 @@ def profile(
         if as_proposed
         else Profile(effect or proposed.effect, sink or proposed.sink, reversible)
     )
+    pairs = dict(each.partition("=")[::2] for each in narrows or ())
+    chosen = replace(chosen, monotone=read_monotone(pairs))
     desk.registry.confirm_profile(tool.action, chosen, tool.pinned.digest, desk.act(reason))
     say(
         f"{action}: {chosen.effect.value}, {chosen.sink.value}{', reversible' if chosen.reversible else ''}"

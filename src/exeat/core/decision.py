@@ -1,12 +1,17 @@
 """The PDP's answer, and the closed vocabulary of reasons (POL-3)."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
+from exeat.core.controls import Charge
 from exeat.core.records import record
 
 
 class Verdict(StrEnum):
     PERMIT = "permit"
+    HOLD = "hold"
+    """Cedar would permit it with an approval; nothing leaves before there is one (APP-1)."""
     DENY = "deny"
 
 
@@ -69,6 +74,26 @@ class Reason(StrEnum):
     """The clock runs behind the ledger's high-water mark and the decision depends on time (EVD-9)."""
     REQUEST_STATE_INVALID = "request_state_invalid"
     """A retry's requestState is not one that was sealed for this very call."""
+    APPROVAL_REQUIRED = "approval_required"
+    """Cedar would permit it with an approval that has not been given (APP-1)."""
+    APPROVAL_DENIED = "approval_denied"
+    """The people who were asked said no, or nobody could be asked (APP-3)."""
+    HOLDS_CAPPED = "holds_capped"
+    """Too many calls of this agent wait for people already (APP-12)."""
+    APPROVALS_UNAVAILABLE = "approvals_unavailable"
+    """Approvals cannot be read or written, so none counts."""
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    """A budget or rate would be exceeded (APP-8)."""
+    BUDGETS_UNAVAILABLE = "budgets_unavailable"
+    """Budgets cannot be read or written, so nothing is spent."""
+    AMOUNT_INVALID = "amount_invalid"
+    """An amount that a budget counts is negative, no number, or finer than four decimal places."""
+    OBLIGATION_UNKNOWN = "obligation_unknown"
+    """The decision asks for something that this gateway cannot do."""
+    KILLED = "killed"
+    """Somebody switched it off (APP-9)."""
+    OBSERVED = "observed"
+    """Permitted only because the agent is being observed; policy would have refused it (POL-7)."""
     DENIALS_CAPPED = "denials_capped"
     """Too many denials in this run; details are withheld so that they are no oracle (GW-8)."""
 
@@ -82,6 +107,11 @@ class Decision:
     ``remedy``: what would make it permissible, fit for the agent's eyes.  ``detail``: for the
     operator only; never sent to the agent.  ``arguments``: the canonical bytes of the arguments that
     were decided, so that nobody has to write them again; empty if they were not written.
+
+    ``narrowed``: what leaves instead of the arguments, None if they leave as they came (POL-4).
+    ``hold``: of a HOLD, the sets of controls of which any one suffices.  ``slice``: digest of the
+    policies and controls that asked for them.  ``charges``: what it takes from budgets.  ``would``: what
+    shadow policies say, or what an observed agent would have met; it decides nothing (POL-5, POL-7).
     """
 
     verdict: Verdict
@@ -93,6 +123,23 @@ class Decision:
     detail: str = ""
     obligations: tuple[str, ...] = ()
     arguments: bytes = b""
+    narrowed: Mapping[str, Any] | None = None
+    hold: tuple[tuple[str, ...], ...] = ()
+    slice: str = ""
+    charges: tuple[Charge, ...] = ()
+    would: tuple[str, ...] = ()
+
+    def denied(self, reason: Reason, detail: str, remedy: str) -> "Decision":
+        """The same inputs, refused all the same; nothing that a permit would bring is left."""
+        return Decision(
+            Verdict.DENY,
+            reason,
+            bundle=self.bundle,
+            input_digest=self.input_digest,
+            remedy=remedy,
+            detail=detail,
+            arguments=self.arguments,
+        )
 
     @property
     def permitted(self) -> bool:

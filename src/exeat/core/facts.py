@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from exeat.core.controls import Order
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
+from exeat.core.kills import NO_KILLS, Kills
 from exeat.core.secret import SecretId
 from exeat.core.upstream_auth import NO_AUTH, UpstreamAuth
 
@@ -89,6 +91,8 @@ class AgentFacts:
     scope: ScopeFacts
     groups: frozenset[str] = frozenset()
     environment: str = ""
+    observe_until: int = 0
+    """Nanoseconds; before then what policy alone would refuse is only recorded (POL-7, POL-10)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +192,8 @@ class ToolFacts:
     sink: Sink = Sink.EXTERNAL
     reversible: bool = False
     profile_confirmed: bool = False
+    monotone: Mapping[str, Order] = field(default_factory=dict)
+    """Arguments that a person confirmed as monotone, and in which order they get smaller (POL-9)."""
 
     @property
     def input_schema(self) -> Mapping[str, Any]:
@@ -248,6 +254,8 @@ class Snapshot:
     """Agents that must prove possession of a key: ``dpop``, ``mtls`` or ``any`` (ID-4)."""
     secrets: Mapping[SecretId, SecretMark] = field(default_factory=dict)
     """Which value of each secret that servers may name is in force; never a value."""
+    kills: Kills = NO_KILLS
+    """What was switched off at once (APP-9)."""
 
 
 def secret_of(template: str) -> tuple[str, str]:

@@ -49,7 +49,9 @@ class AccessRequest:
     definition last seen at the server, empty if it was not seen.  ``arguments``: decoded JSON
     (str, int, Decimal, bool, None, list, dict) as it will be forwarded; for methods other than
     tools/call the params without ``_meta``.  ``now``: nanoseconds since the epoch.
-    ``clock_trusted``: False when time runs behind the ledger's high-water mark (EVD-9).
+    ``clock_trusted``: False when time runs behind the ledger's high-water mark (EVD-9).  ``run``: the span
+    over which the agent may carry what it read.  ``controls``: evidence of approvals that were consumed
+    for this very call.
     """
 
     caller: Caller
@@ -62,3 +64,5 @@ class AccessRequest:
     arguments: Mapping[str, Any]
     now: int
     clock_trusted: bool = True
+    run: str = ""
+    controls: frozenset[str] = frozenset()

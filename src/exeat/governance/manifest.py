@@ -25,6 +25,7 @@ from exeat.registry.model.agent import Charter, Scope
 from exeat.registry.model.names import parse_until, role_name, server_name, slug, tool_name
 from exeat.registry.model.server import check_spec
 from exeat.registry.model.tool import Profile
+from exeat.registry.rules.profiles import read_monotone
 
 FILE_MAX_CHARS: Final = 4 * 1024 * 1024
 SECTIONS: Final = ("people", "servers", "tools", "agents")
@@ -203,10 +204,11 @@ def _tool(action: str, fields: Fields) -> DeclaredTool:
         raise fields.problem("pin", "is not a SHA-256 digest", "Write 64 of 0-9, a-f.")
     effect, sink = fields.text("effect"), fields.text("sink")
     reversible = fields.flag("reversible", absent=False)
+    monotone = read_monotone(fields.pairs("monotone"))
     if not effect and not sink:
         return DeclaredTool(pin, None)
     kinds = fields.one_of("effect", Effect), fields.one_of("sink", Sink)
-    return DeclaredTool(pin, Profile(*kinds, reversible))
+    return DeclaredTool(pin, Profile(*kinds, reversible, monotone))
 
 
 def _agent(name: str, fields: Fields) -> DeclaredAgent:

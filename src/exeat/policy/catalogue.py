@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import yaml
 
+from exeat.core.controls import Order
 from exeat.core.errors import Invalid
 from exeat.core.facts import (
     AgentFacts,
@@ -86,6 +87,8 @@ def _tool(server: ServerId, body: Mapping[Any, Any], where: str) -> ToolFacts:
         raise Invalid(f"{where}: a tool of {server} has no name", remedy="write its name")
     try:
         effect, sink = Effect(body.get("effect", "execute")), Sink(body.get("sink", "external"))
+        listed = _mapping(body.get("monotone"), f"{where}: {server}/{title}: monotone")
+        monotone = {str(name): Order(order) for name, order in listed.items()}
     except ValueError as error:
         raise Invalid(f"{where}: tool {server}/{title}: {error}") from None
     return ToolFacts(
@@ -99,6 +102,7 @@ def _tool(server: ServerId, body: Mapping[Any, Any], where: str) -> ToolFacts:
         sink=sink,
         reversible=bool(body.get("reversible", False)),
         profile_confirmed=bool(body.get("confirmed", False)),
+        monotone=monotone,
     )
 
 

@@ -133,6 +133,7 @@ def _tool(tool: ToolFacts) -> dict[str, Any]:
         "sink": tool.sink.value,
         "reversible": tool.reversible,
         "confirmed": tool.profile_confirmed,
+        **({"monotone": dict(tool.monotone)} if tool.monotone else {}),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from exeat.core.errors import Conflict, Invalid, NotFound
 from exeat.core.facts import Lifecycle, ServerSpec
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
+from exeat.registry.killing import Killing
 from exeat.registry.model.act import Act
 from exeat.registry.model.agent import Agent, Charter, Scope
 from exeat.registry.model.key import (
@@ -25,13 +26,14 @@ from exeat.registry.model.tool import Profile, Tool
 from exeat.registry.naming import Naming, unbind_all
 from exeat.registry.rules.authority import require_admin, require_for_agent
 from exeat.registry.rules.observation import Finding, compare, warnings
+from exeat.registry.rules.profiles import check_monotone
 from exeat.registry.store import RegistryChange, RegistryRead, RegistryStore
 
 Draw = Callable[[int], bytes]
 """That many random bytes."""
 
 
-class Registry(Naming):
+class Registry(Naming, Killing):
     """Every verb raises NotFound, Conflict or Invalid, and then nothing has changed."""
 
     def __init__(self, store: RegistryStore, draw: Draw) -> None:
@@ -223,7 +225,9 @@ class Registry(Naming):
     def confirm_profile(self, action: ActionId, profile: Profile, pin: str, act: Act) -> Tool:
         """For exactly the definition pinned as ``pin``; another pin voids it."""
         with self._admin("confirm profiles", act) as tx:
-            tool, event = tx.tool(action).confirm_profile(profile, pin, act)
+            old = tx.tool(action)
+            check_monotone(profile, {} if old.pinned is None else old.pinned.body)
+            tool, event = old.confirm_profile(profile, pin, act)
             tx.save_tool(tool, event)
             return tool
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from exeat.core.controls import Order
 from exeat.core.errors import Conflict
 from exeat.core.event import Event
 from exeat.core.facts import Effect, PinState, Sink, tool_action
@@ -21,18 +22,24 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What calling does to the world, and who could see what is passed.  Cautious by default."""
+    """What calling does to the world, and who could see what is passed.  Cautious by default.
+
+    ``monotone``: arguments that may be made smaller, and in which order (POL-9), sorted."""
 
     effect: Effect = Effect.EXECUTE
     sink: Sink = Sink.EXTERNAL
     reversible: bool = False
+    monotone: tuple[tuple[str, Order], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        return {
+        found: dict[str, Any] = {
             "effect": self.effect.value,
             "sink": self.sink.value,
             "reversible": self.reversible,
         }
+        if self.monotone:
+            found["monotone"] = {name: order.value for name, order in self.monotone}
+        return found
 
 
 @dataclass(frozen=True, slots=True)

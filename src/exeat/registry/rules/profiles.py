@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from exeat.core.controls import Order
+from exeat.core.errors import Invalid
 from exeat.core.facts import Effect, Sink
 from exeat.registry.model.tool import Profile
 
@@ -134,3 +136,46 @@ def _parameters(body: Mapping[str, Any]) -> set[str]:
 
 def _words(name: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(name)]
+
+
+def read_monotone(pairs: Mapping[str, str]) -> tuple[tuple[str, Order], ...]:
+    """``limit=less``, as a person writes it.  Raises Invalid."""
+    found = []
+    for name, order in sorted(pairs.items()):
+        if order not in set(Order):
+            raise Invalid(
+                f"{order!r} is no order of the argument {name!r}.",
+                remedy=f"Write one of: {', '.join(Order)}.",
+            )
+        found.append((name, Order(order)))
+    return tuple(found)
+
+
+def check_monotone(profile: Profile, body: Mapping[str, Any]) -> None:
+    """Only arguments that the tool has, of a type that has that order, of a tool whose calls may be made
+    smaller without asking (POL-9).  Raises Invalid."""
+    if profile.monotone and profile.effect in (Effect.PAY, Effect.SEND, Effect.DELETE):
+        raise Invalid(
+            f"A tool that can {profile.effect.value} is never narrowed: less of it is another act.",
+            remedy="Let a policy hold the call instead.",
+        )
+    schema = body.get("inputSchema")
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    for name, order in profile.monotone:
+        known = properties.get(name) if isinstance(properties, Mapping) else None
+        if not isinstance(known, Mapping):
+            raise Invalid(f"The tool has no argument {name!r}.", remedy="Check the spelling.")
+        kind = known.get("type")
+        if kind not in _ORDERED[order]:
+            raise Invalid(
+                f"The argument {name!r} is of type {kind!r}, which has no order {order.value!r}.",
+                remedy=f"That order is for: {', '.join(sorted(_ORDERED[order]))}.",
+            )
+
+
+_ORDERED: Final[Mapping[Order, frozenset[str]]] = {
+    Order.LESS: frozenset({"integer", "number"}),
+    Order.BELOW: frozenset({"string"}),
+    Order.SUBSET: frozenset({"array"}),
+    Order.FLAG: frozenset({"boolean"}),
+}
