@@ -58,7 +58,12 @@ RULES: Final = (
     Rule(CARD, personal.CARD_RUN, personal.cards),
     Rule(IBAN, personal.IBAN_START, personal.ibans),
     Rule(EMAIL, personal.EMAIL, personal.emails),
-    Rule(PHONE, personal.PHONE_INTERNATIONAL, personal.international, r"(?:\+|00)[ ]?[(\-]?[1-9][ ().\-/0-9]{6}"),
+    Rule(
+        PHONE,
+        personal.PHONE_INTERNATIONAL,
+        personal.international,
+        r"(?:\+|00)[ ]?[(\-]?[1-9][ ().\-/0-9]{6}",
+    ),
     Rule(PHONE, personal.PHONE_NATIONAL, personal.national, r"[0-9][ ().\-/][ ().\-/0-9]{4}"),
     Rule(
         PHONE,

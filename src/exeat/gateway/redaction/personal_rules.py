@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 from exeat.gateway.redaction.checks import (
@@ -14,7 +15,15 @@ from exeat.gateway.redaction.spans import Match, Span
 
 CARD_RUN: Final = r"[0-9](?:[ ._/\-]{0,3}[0-9]){12,}"
 _GROUP: Final = re.compile(r"[0-9]+")
-_LAYOUTS: Final = ((4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 4, 1), (4, 3, 3, 3), (4, 4, 5))
+_LAYOUTS: Final = (
+    (4, 4, 4, 4),
+    (4, 6, 5),
+    (4, 6, 4),
+    (4, 4, 4, 4, 3),
+    (4, 4, 4, 1),
+    (4, 3, 3, 3),
+    (4, 4, 5),
+)
 _CARD_MIN, _CARD_MAX = 13, 19
 
 
@@ -36,10 +45,12 @@ def _card_at(text: str, groups: list[Span], sizes: list[int], at: int) -> int:
         start, end = groups[at]
         return 1 if card(text[start:end]) and not _fraction(text, start, end) else 0
     for layout in _LAYOUTS:
-        if tuple(sizes[at : at + len(layout)]) == layout and _card(text, groups[at : at + len(layout)]):
+        if tuple(sizes[at : at + len(layout)]) == layout and _card(
+            text, groups[at : at + len(layout)]
+        ):
             return len(layout)
     if at == 0 and len(groups) > 1 and _CARD_MIN <= sum(sizes) <= _CARD_MAX:
-        gaps = {text[one[1] : two[0]] for one, two in zip(groups, groups[1:], strict=False)}
+        gaps = {text[one[1] : two[0]] for one, two in pairwise(groups)}
         if len(gaps) == 1 and _card(text, groups):
             return len(groups)
     return 0
@@ -52,7 +63,9 @@ def _card(text: str, groups: list[Span]) -> bool:
 def _fraction(text: str, start: int, end: int) -> bool:
     """``0.4539148803436467`` has sixteen digits, too."""
     before, after = text[max(start - 2, 0) : start], text[end : end + 2]
-    return (before[-1:] == "." and before[:1].isdigit()) or (after[:1] == "." and after[1:].isdigit())
+    return (before[-1:] == "." and before[:1].isdigit()) or (
+        after[:1] == "." and after[1:].isdigit()
+    )
 
 
 IBAN_START: Final = r"[A-Za-z]{2}[0-9]{2}[ .\-]{0,2}[0-9A-Za-z]"
@@ -63,7 +76,7 @@ def ibans(text: str, match: Match) -> Iterator[Span]:
     start = match.start()
     wanted = IBAN_LENGTHS.get(text[start : start + 2].upper())
     before = text[max(start - 4, 0) : start]
-    if wanted is None or before[-1:].isalnum() and before.upper() != "IBAN":
+    if wanted is None or (before[-1:].isalnum() and before.upper() != "IBAN"):
         return
     found = _IBAN_CHARS.match(text, start)
     if found is None:
@@ -90,7 +103,8 @@ _DOMAIN: Final = re.compile(
 PLACEHOLDER_DOMAIN: Final = "redacted.invalid"
 """Of what stands for an address where a schema wants one (RFC 2606: never a real domain)."""
 _FILE: Final = re.compile(
-    r"\.(?:png|jpe?g|gif|svg|webp|avif|css|js|mjs|jsx|tsx?|json|html?|ya?ml|xml|txt|pdf|lock)\Z", re.I
+    r"\.(?:png|jpe?g|gif|svg|webp|avif|css|js|mjs|jsx|tsx?|json|html?|ya?ml|xml|txt|pdf|lock)\Z",
+    re.I,
 )
 
 
@@ -124,12 +138,11 @@ def emails(text: str, match: Match) -> Iterator[Span]:
     yield start, end
 
 
-PHONE_INTERNATIONAL: Final = (
-    r"(?:\+[ ]?\(?|\b00[ \-]?)[1-9](?:[ \x{a0}().\-/]{0,3}[0-9]){6,}"
-)
+PHONE_INTERNATIONAL: Final = r"(?:\+[ ]?\(?|\b00[ \-]?)[1-9](?:[ \x{a0}().\-/]{0,3}[0-9]){6,}"
 PHONE_NATIONAL: Final = (
     r"\(?0[1-9](?:[ ().\-/]{0,2}[0-9]){6,12}"
-    r"|(?:\b1[ .\-]{1,2})?(?:\([2-9][0-9]{2}\)[ .\-]{0,2}|\b[2-9][0-9]{2}[ .\-]{1,2})[2-9][0-9]{2}[ .\-]{1,2}[0-9]{4}"
+    r"|(?:\b1[ .\-]{1,2})?(?:\([2-9][0-9]{2}\)[ .\-]{0,2}|\b[2-9][0-9]{2}[ .\-]{1,2})"
+    r"[2-9][0-9]{2}[ .\-]{1,2}[0-9]{4}"
     r"|\([1-9][0-9]\)[ ]?9?[ ]?[0-9]{4}[\- ][0-9]{4}"
     r"|\b8[ \-]?\(?[3-9][0-9]{2}\)?[ \-][0-9]{3}[ \-][0-9]{2}[ \-]?[0-9]{2}"
     r"|\b1[3-9][0-9][ \-][0-9]{4}[ \-][0-9]{4}"
@@ -151,10 +164,13 @@ _PHONE_NAME: Final = re.compile(
     re.I,
 )
 
+_PHONE_CHARS: Final = re.compile(r"[+\d ().\-/]+(?:x|ext\.?)?[\d ]*", re.I)
+
 
 def international(text: str, match: Match) -> Iterator[Span]:
     start, end = match.span()
-    if text[start - 1 : start].isalnum() and start or text[start - 1 : start] == "_" and start:
+    before = text[start - 1] if start else ""
+    if before.isalnum() or before == "_":
         return
     plus = text[start] == "+"
     groups = [found.span() for found in _GROUP.finditer(text, start, end)]
@@ -214,7 +230,7 @@ def national(text: str, match: Match) -> Iterator[Span]:
     digits = sum(e - s for s, e in taken)
     shown = text[start:last]
     sizes = [e - s for s, e in taken]
-    if len(taken) < 2 or digits < 9 or min(sizes) < 2 and "(" not in shown or max(sizes) > 8:
+    if len(taken) < 2 or digits < 9 or (min(sizes) < 2 and "(" not in shown) or max(sizes) > 8:
         return
     yield start, _with_extension(text, last)
 
@@ -222,7 +238,11 @@ def national(text: str, match: Match) -> Iterator[Span]:
 def _part_of_more(text: str, start: int, end: int) -> bool:
     """Of an identifier, a longer number, a time."""
     before, after = text[max(start - 2, 0) : start], text[end : end + 2]
-    if before[-1:].isalnum() or before[-1:] == "_" or after[:1].isalnum() and after[:1] not in "xe":
+    if (
+        before[-1:].isalnum()
+        or before[-1:] == "_"
+        or (after[:1].isalnum() and after[:1] not in "xe")
+    ):
         return True
     if before[-1:] in ("-", "/", ".", ":", ",", "+") and before[:1].isalnum() and len(before) == 2:
         return True
@@ -234,7 +254,9 @@ def _in_row(text: str, start: int, end: int) -> bool:
     if any(mark in text[start:end] for mark in "().-"):
         return False
     before, after = text[max(start - 2, 0) : start], text[end : end + 2]
-    return (before[-1:] == " " and before[:1].isdigit()) or (after[:1] == " " and after[1:].isdigit())
+    return (before[-1:] == " " and before[:1].isdigit()) or (
+        after[:1] == " " and after[1:].isdigit()
+    )
 
 
 def phone_named(text: str, match: Match) -> Iterator[Span]:
@@ -252,4 +274,6 @@ def names_phone(name: str) -> bool:
 def phone_value(value: str) -> bool:
     """Under such a name."""
     digits = sum(each.isdigit() for each in value)
-    return 6 <= digits <= 15 and not value.strip("+0123456789 ().-/xextXEXT") and not _DATE.match(value)
+    return (
+        6 <= digits <= 15 and _PHONE_CHARS.fullmatch(value) is not None and not _DATE.match(value)
+    )

@@ -11,7 +11,7 @@ from typing import Final
 from exeat.gateway.redaction.checks import entropy
 from exeat.gateway.redaction.spans import Match, Span
 
-SECRET: Final = "secret"
+SECRET: Final = "secret"  # noqa: S105 - the name of a detector
 PEM: Final = (
     r"-----?\s?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?\s?-----?"
     r"(?:[^\x00]*?-----?\s?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?\s?-----?|[\sA-Za-z0-9+/=:,\-\\]*)"
@@ -84,16 +84,15 @@ _WEAK: Final = (
     r"license|session|service|webhook)[_\- ]?keys?|credentials?|jwt|connection[_\-]?string"
 )
 _SUFFIX: Final = r"(?:[_\-](?:prod|production|dev|test|staging|live|value|old|new|[0-9]{1,2}))?"
-_VALUE: Final = (
-    r"(?:\"([^\"\\\n\x00]+)|'([^'\\\n\x00]+)|`([^`\n\x00]+)|([^\s\"'`,;&<>\\\x00]+))"
-)
+_VALUE: Final = r"(?:\"([^\"\\\n\x00]+)|'([^'\\\n\x00]+)|`([^`\n\x00]+)|([^\s\"'`,;&<>\\\x00]+))"
 NAMED: Final = (
     rf"(?i)({_STRONG}|{_WEAK}){_SUFFIX}"
     r"\\?[\"'`]?\]?(?:\s{1,2}is)?\s{0,3}(?:=>|:=|={1,3}|:)\s{0,3}\\?" + _VALUE
 )
 OPTION: Final = rf"(?i)--[a-z0-9\-]{{0,40}}({_STRONG}|{_WEAK}) {{1,2}}" + _VALUE
 ELEMENT: Final = (
-    rf"(?i)<(?:[a-z0-9_.:\-]{{0,40}})({_STRONG}|{_WEAK})(?:\s[^<>\x00]{{0,80}})?>\s*([^<>\s\x00]+)\s*</"
+    rf"(?i)<(?:[a-z0-9_.:\-]{{0,40}})({_STRONG}|{_WEAK})"
+    r"(?:\s[^<>\x00]{0,80})?>\s*([^<>\s\x00]+)\s*</"
 )
 _NAME: Final = re.compile(
     rf"(?:^|[_\-.]|[a-z0-9])(?P<kind>{_STRONG}|{_WEAK})"
@@ -116,15 +115,19 @@ _REFERENCE: Final = re.compile(
     re.S,
 )
 _WORDS: Final = frozenset(
-    "str string text none null nil undefined true false yes no on off bool boolean int integer number bytes "
-    "object any optional required hidden empty unset set value values var type is was are must should can "
-    "cannot could will would has have may might not the a an and or of to for from in with your my our their "
-    "this that these it its be been by at as if when where which who than then please enter choose use using "
-    "incorrect invalid missing ok okay wrong expired changed reset updated enabled disabled protected stored "
-    "encrypted hashed plain default example changeme? todo tbd n/a na redacted masked removed withheld "
-    "unknown denied accepted verified success successful failed failure error ask prompt stdin env file "
-    "authentication authorization based auth basic bearer mismatch policy length field input verification".split()
+    """
+    str string text none null nil undefined true false yes no on off bool boolean int integer number
+    bytes object any optional required hidden empty unset set value values var type is was are must
+    should can cannot could will would has have may might not the a an and or of to for from in with
+    your my our their this that these it its be been by at as if when where which who than then
+    please enter choose use using incorrect invalid missing ok okay wrong expired changed reset
+    updated enabled disabled protected stored encrypted hashed plain default example changeme? todo
+    tbd n/a na redacted masked removed withheld unknown denied accepted verified success successful
+    failed failure error ask prompt stdin env file authentication authorization based auth basic
+    bearer mismatch policy length field input verification
+    """.split()  # noqa: SIM905
 )
+"""What stands behind the name of a secret in a sentence, a schema or a form, and is none."""
 
 
 def known(_: str, match: Match) -> Iterator[Span]:
@@ -227,7 +230,9 @@ def secret_value(kind: str, value: str, *, quoted: bool) -> bool:
     if not value.isascii() or re.fullmatch(r"[\d.,:\-+eE]+", value):
         return False
     if _mixed(value):
-        return entropy(value) > 2.5 and not re.fullmatch(r"[a-z]+(?:[-_.][a-z]+)*[-_.]?v?\d{1,4}", value)
+        return entropy(value) > 2.5 and not re.fullmatch(
+            r"[a-z]+(?:[-_.][a-z]+)*[-_.]?v?\d{1,4}", value
+        )
     return len(value) >= 20 and value.isalnum() and entropy(value) > 3.5 and _both_cases(value)
 
 

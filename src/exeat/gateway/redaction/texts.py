@@ -6,6 +6,7 @@ reader might take for JSON is read here, too) and written again in the style it 
 
 import base64
 import binascii
+import contextlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -20,7 +21,9 @@ DEPTH_MAX: Final = 6
 """JSON in a string of JSON in a string …"""
 _JSON_STARTS: Final = frozenset('{["-0123456789')
 _LINE_OF_JSON: Final = re.compile(r"^[ \t]*(?=[{\[])", re.MULTILINE)
-_DATA: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[\w.+-]+)*);base64,([A-Za-z0-9+/_-]+=*)")
+_DATA: Final = re.compile(
+    r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[\w.+-]+)*);base64,([A-Za-z0-9+/_-]+=*)"
+)
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}|[A-Za-z0-9_-]{16,}={0,2}")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _NUMBER: Final = re.compile(r"-?\d{1,40}\Z")
@@ -108,10 +111,8 @@ def dumps(tree: Any, like: str) -> str:
     lines = re.search(r"\n([ \t]*)", bare)
     if lines or '": ' in bare or ", " in bare:
         indent = (len(lines[1].replace("\t", "  ")) or 2) if lines else 0
-        try:
+        with contextlib.suppress(msgspec.MsgspecError):  # NaN and the like
             raw = msgspec.json.format(raw, indent=indent)
-        except msgspec.MsgspecError:  # NaN and the like
-            pass
     text = raw.decode("utf-8")
     if like.isascii() and not text.isascii():
         text = re.sub(r"[^\x00-\x7f]", _escaped, text)
@@ -245,7 +246,9 @@ def whole_number(literal: str) -> str:
         return literal.lstrip("-")
     mantissa, _, exponent = literal.lower().partition("e")
     whole, _, fraction = mantissa.lstrip("-").partition(".")
-    shift = int(exponent) if re.fullmatch(r"[+-]?\d{1,3}", exponent) else 0 if not exponent else -999
+    shift = (
+        int(exponent) if re.fullmatch(r"[+-]?\d{1,3}", exponent) else 0 if not exponent else -999
+    )
     digits = (whole + fraction).lstrip("0") if shift >= len(fraction) else ""
     if digits or shift < 0 or shift > 40:
         return digits + "0" * (shift - len(fraction)) if 0 <= shift <= 40 else ""

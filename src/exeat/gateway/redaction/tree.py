@@ -115,7 +115,7 @@ class Cleaner:
             raise Unsearchable("its fields that are to be redacted are too large") from None
         for text in texts:
             found = [
-                Found(*match.span(), FIELD)
+                Found(match.start(), match.end(), FIELD)
                 for match in pattern.finditer(text)
                 if not _inside_word(text, *match.span())
             ]
@@ -141,7 +141,7 @@ class Cleaner:
 
     def _holding(self, value: Any, name: str) -> str:
         if type(value) is Opaque:
-            self._count("data", value.kind)
+            self.count("data", value.kind)
             return f"[withheld:{value.kind}]"
         if type(value) is Pieces:
             return "".join(self.clean(each) for each in value.parts)
@@ -169,7 +169,7 @@ class Cleaner:
         new = self._new[text]
         if new is not text and new != text:
             for what, value in self._what.get(text, ()):
-                self._count(what, value)
+                self.count(what, value)
         return new
 
     def _by_name(self, name: str, text: str) -> str:
@@ -178,10 +178,14 @@ class Cleaner:
         if SECRET in self._finder.names:
             kind = secrets.names_secret(name)
             if kind and secrets.secret_value(kind, text, quoted=True):
-                self._count(SECRET, text)
+                self.count(SECRET, text)
                 return mark(SECRET)
-        if PHONE in self._finder.names and personal.names_phone(name) and personal.phone_value(text):
-            self._count(PHONE, text)
+        if (
+            PHONE in self._finder.names
+            and personal.names_phone(name)
+            and personal.phone_value(text)
+        ):
+            self.count(PHONE, text)
             return mark(PHONE)
         return ""
 
@@ -211,10 +215,10 @@ class Cleaner:
             what = FIELD
         if not what:
             return value
-        self._count(what, literal)
+        self.count(what, literal)
         return 0 if protocol else mark(what)
 
-    def _count(self, what: str, value: str) -> None:
+    def count(self, what: str, value: str) -> None:
         self.changes += 1
         self.found.setdefault(what, set()).add(value)
 
@@ -238,4 +242,6 @@ def _scalars(value: Any) -> list[str]:
 
 def _inside_word(text: str, start: int, end: int) -> bool:
     before, after = text[start - 1 : start] if start else "", text[end : end + 1]
-    return (before.isalnum() and text[start].isalnum()) or (after.isalnum() and text[end - 1].isalnum())
+    return (before.isalnum() and text[start].isalnum()) or (
+        after.isalnum() and text[end - 1].isalnum()
+    )
