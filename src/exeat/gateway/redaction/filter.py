@@ -164,7 +164,7 @@ class ResultFilter:
         if self._searches:
             value = opened(value)
             inner = opened(structured, structured=True)
-        tree = expand(value)
+        tree = expand(value, protocol=True)
         inner = expand(inner) if structured is not _MISSING else _MISSING
         self._hide(tree, inner, cleaner)
         cleaner.learn(tree)

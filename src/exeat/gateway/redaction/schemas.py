@@ -158,13 +158,14 @@ def _candidates(change: Change, count: int, finder: Finder) -> Iterator[Any]:
         tries = (
             f"{new}{mark}",
             f"{same}{mark}" if "@" not in same else same,
+            f"redacted{count or ''}@redacted.invalid",
             _shape(old),
             f"{_ADDRESS}{count or ''}",
             "redacted" + mark.strip(),
             "",
         )
         for each in tries:
-            yield each if not finder.find(each) else new
+            yield each if each != old and not finder.find(each) else new
         if not change.key:
             yield None
     elif type(old) in (int, Decimal, float):

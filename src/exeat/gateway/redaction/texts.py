@@ -19,7 +19,8 @@ from exeat.gateway.wire import encode
 
 DEPTH_MAX: Final = 6
 """JSON in a string of JSON in a string …"""
-_JSON_STARTS: Final = frozenset('{["-0123456789')
+_JSON_STARTS: Final = frozenset('{["')
+_NUMBER_STARTS: Final = frozenset("-0123456789")
 _LINE_OF_JSON: Final = re.compile(r"^[ \t]*(?=[{\[])", re.MULTILINE)
 _DATA: Final = re.compile(
     r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[\w.+-]+)*);base64,([A-Za-z0-9+/_-]+=*)"
@@ -127,17 +128,23 @@ def _escaped(match: re.Match[str]) -> str:
     return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
 
 
-def expand(value: Any, depth: int = 0) -> Any:
-    """The tree with every string that holds something replaced by what it holds."""
+def expand(value: Any, depth: int = 0, *, protocol: bool = False) -> Any:
+    """The tree with every string that holds something replaced by what it holds.  ``protocol``: its
+    members ``text`` are whole texts, in which a bare number is JSON, too."""
     kind = type(value)
     if kind is str:
         return read(value, depth)
     if kind is dict:
         if any(_SURROGATE.search(key) for key in value):
             value = {_sound(key): each for key, each in value.items()}
-        return {key: expand(each, depth) for key, each in value.items()}
+        return {
+            key: read(each, depth, number=True)
+            if protocol and key == "text" and type(each) is str
+            else expand(each, depth, protocol=protocol)
+            for key, each in value.items()
+        }
     if kind is list:
-        return [expand(each, depth) for each in value]
+        return [expand(each, depth, protocol=protocol) for each in value]
     return value
 
 
@@ -145,7 +152,7 @@ def _sound(text: str) -> str:
     return _SURROGATE.sub("\ufffd", text)
 
 
-def read(text: str, depth: int = 0) -> Any:
+def read(text: str, depth: int = 0, *, number: bool = False) -> Any:
     """Raises Unsearchable."""
     if len(text) < 6:
         return text
@@ -153,7 +160,8 @@ def read(text: str, depth: int = 0) -> Any:
         raise Unsearchable("it is nested too deeply")
     if _SURROGATE.search(text):
         text = _sound(text)
-    if text.lstrip()[:1] in _JSON_STARTS:
+    first = text.lstrip()[:1]
+    if first in _JSON_STARTS or (number and first in _NUMBER_STARTS):
         found = loads(text)
         if found is not None:
             again = found[1]
