@@ -31,7 +31,7 @@ SECRETS = {
     ],
 }
 VALUES = [(what, value) for what, values in SECRETS.items() for value in values]
-FILLER = st.text(st.sampled_from("abcdeäß 你好{}[]\"\\:,.\n\t-_/|"), max_size=12)
+FILLER = st.text(st.sampled_from('abcdeäß 你好{}[]"\\:,.\n\t-_/|'), max_size=12)
 INVISIBLE = "\u200b\u200d\u2060\u00ad\ufeff\u0301\U000e0041"
 _value = st.sampled_from([value for _, value in VALUES])
 
@@ -45,7 +45,9 @@ def _hidden(draw: st.DrawFn) -> str:
     if how == 0:
         return value[:at] + draw(st.sampled_from(INVISIBLE)) + value[at:]
     if how == 1:
-        wide = {ord(each): ord(each) + 0xFEE0 for each in string.digits + string.ascii_letters + "@"}
+        wide = {
+            ord(each): ord(each) + 0xFEE0 for each in string.digits + string.ascii_letters + "@"
+        }
         return value[:at] + value[at:].translate(wide)
     if how == 2:
         return json.dumps({"v": value, "n": [1.50, "x"]})
@@ -55,7 +57,10 @@ def _hidden(draw: st.DrawFn) -> str:
 STRINGS = st.lists(FILLER | _hidden(), max_size=4).map("".join)
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([4111111111111111, 378282246310005])
 LEAVES = st.none() | st.booleans() | NUMBERS | STRINGS
-KEYS = st.sampled_from(["a", "b", "email", "password", "phone", "token", "uri", "text", "type"]) | STRINGS
+KEYS = (
+    st.sampled_from(["a", "b", "email", "password", "phone", "token", "uri", "text", "type"])
+    | STRINGS
+)
 TREES = st.recursive(
     LEAVES,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
@@ -64,7 +69,9 @@ TREES = st.recursive(
 BLOCKS = st.one_of(
     STRINGS.map(lambda text: {"type": "text", "text": text}),
     TREES.map(lambda tree: {"type": "text", "text": json.dumps(tree)}),
-    TREES.map(lambda tree: {"type": "text", "text": json.dumps(tree, indent=2, ensure_ascii=False)}),
+    TREES.map(
+        lambda tree: {"type": "text", "text": json.dumps(tree, indent=2, ensure_ascii=False)}
+    ),
     TREES.map(lambda tree: {"type": "text", "text": f"Result:\n{json.dumps(tree)}\ndone"}),
 )
 RESULTS = st.fixed_dictionaries(
@@ -112,7 +119,11 @@ def schema_of(tree: Any) -> dict[str, Any]:
             "additionalProperties": False,
         }
     if isinstance(tree, list):
-        return {"type": "array", "minItems": min(len(tree), 1), "items": {"anyOf": [schema_of(e) for e in tree] or [True]}}
+        return {
+            "type": "array",
+            "minItems": min(len(tree), 1),
+            "items": {"anyOf": [schema_of(e) for e in tree] or [True]},
+        }
     if isinstance(tree, bool):
         return {"type": "boolean"}
     if isinstance(tree, int):
@@ -142,8 +153,14 @@ def test_json_in_a_text_stays_json(result: dict[str, Any]) -> None:
 
 
 @requirement("POL-9")
-@given(st.dictionaries(KEYS, TREES, max_size=4), st.sampled_from([0, 1, 2]), st.sampled_from([0, 150, 2000]))
-def test_structured_content_still_fits_its_schema(tree: dict[str, Any], rows: int, most: int) -> None:
+@given(
+    st.dictionaries(KEYS, TREES, max_size=4),
+    st.sampled_from([0, 1, 2]),
+    st.sampled_from([0, 150, 2000]),
+)
+def test_structured_content_still_fits_its_schema(
+    tree: dict[str, Any], rows: int, most: int
+) -> None:
     schema = schema_of(tree)
     assert jsonschema_rs.is_valid(schema, tree)
     raw = json.dumps({"content": [], "structuredContent": tree}).encode()
@@ -158,7 +175,13 @@ def test_structured_content_still_fits_its_schema(tree: dict[str, Any], rows: in
 
 
 @requirement("POL-9")
-@given(st.lists(st.sampled_from(VALUES) | st.sampled_from([("", "word"), ("", "über"), ("", "x=1;"), ("", "7")]), max_size=8))
+@given(
+    st.lists(
+        st.sampled_from(VALUES)
+        | st.sampled_from([("", "word"), ("", "über"), ("", "x=1;"), ("", "7")]),
+        max_size=8,
+    )
+)
 def test_the_rest_is_as_it_was(pieces: list[tuple[str, str]]) -> None:
     text = "".join(f" | {value}" for _, value in pieces)
     wanted = "".join(f" | {mark(what) if what else value}" for what, value in pieces)
@@ -171,8 +194,11 @@ def test_the_rest_is_as_it_was(pieces: list[tuple[str, str]]) -> None:
 
 
 SAFE = st.recursive(
-    st.none() | st.booleans() | st.integers(-999, 99_999) | st.text("abc äö{}[]\"\\\n", max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abcd", max_size=5), inner, max_size=4),
+    st.none() | st.booleans() | st.integers(-999, 99_999) | st.text('abc äö{}[]"\\\n', max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text("abcd", max_size=5), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -212,7 +238,11 @@ def test_bytes_stay_under_the_cap(result: dict[str, Any], most: int, search: boo
 def outer_lists(tree: Any) -> list[list[Any]]:
     if isinstance(tree, list):
         return [tree]
-    return [each for value in tree.values() for each in outer_lists(value)] if isinstance(tree, dict) else []
+    return (
+        [each for value in tree.values() for each in outer_lists(value)]
+        if isinstance(tree, dict)
+        else []
+    )
 
 
 @requirement("POL-9")
@@ -246,7 +276,13 @@ def test_no_answer_passes_by_failing(raw: bytes) -> None:
 
 
 @requirement("POL-9")
-@given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.dictionaries(st.sampled_from(["a", "b"]), LEAVES), max_size=3))
+@given(
+    st.dictionaries(
+        st.sampled_from(["a", "b", "c"]),
+        st.dictionaries(st.sampled_from(["a", "b"]), LEAVES),
+        max_size=3,
+    )
+)
 def test_fields_are_hidden_in_both_forms(tree: dict[str, Any]) -> None:
     result = {"content": [{"type": "text", "text": json.dumps(tree)}], "structuredContent": tree}
     raw = json.dumps(result).encode()

@@ -14,7 +14,7 @@ from exeat.gateway.redaction.detectors import FIELD, Finder, Unsearchable, finde
 from exeat.gateway.redaction.media import opened
 from exeat.gateway.redaction.notice import REDACTED_KEY, WITHHELD_KEY, Summary, told
 from exeat.gateway.redaction.texts import Coded, Embedded, Pieces, expand
-from exeat.gateway.redaction.tree import Cleaner
+from exeat.gateway.redaction.tree import Cleaner, shown
 from exeat.gateway.wire import encode, error_body
 
 SEARCHED_MAX_BYTES: Final = 4 * 1024 * 1024
@@ -199,7 +199,7 @@ class ResultFilter:
         for root, path in (*roots, *places):
             for hidden in pointers.hide(root, path):
                 cleaner.needle(hidden)
-                cleaner.count(FIELD, repr(hidden))
+                cleaner.count(FIELD, shown(hidden))
 
     def _notification(self, raw: bytes) -> bytes:
         value = self._read(raw)

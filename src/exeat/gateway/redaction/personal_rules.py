@@ -15,49 +15,41 @@ from exeat.gateway.redaction.spans import Match, Span
 
 CARD_RUN: Final = r"[0-9](?:[ ._/\-]{0,3}[0-9]){12,}"
 _GROUP: Final = re.compile(r"[0-9]+")
-_LAYOUTS: Final = (
-    (4, 4, 4, 4),
-    (4, 6, 5),
-    (4, 6, 4),
-    (4, 4, 4, 4, 3),
-    (4, 4, 4, 1),
-    (4, 3, 3, 3),
-    (4, 4, 5),
+_S: Final = r"[ ._/\-]{1,3}"
+_LAYOUTS: Final = tuple(
+    re.compile(_S.join(rf"\d{{{size}}}" for size in sizes) + r"(?!\d)")
+    for sizes in ((4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4), (4, 4, 4, 1), (4, 4, 5))
 )
-_CARD_MIN, _CARD_MAX = 13, 19
+_WHOLE: Final = re.compile(r"(?<!\d)(?:\d{13,19}(?!\d)|(?=\d{4}[^\d]))")
+_EVEN: Final = re.compile(
+    rf"\d({_S})\d(?:\1\d){{11,17}}|\d\d({_S})\d\d(?:\2\d\d){{4,7}}(?:\2\d)?"
+    rf"|\d{{3}}({_S})\d{{3}}(?:\3\d{{3}}){{2,4}}(?:\3\d{{1,2}})?"
+)
 
 
 def cards(text: str, match: Match) -> Iterator[Span]:
     """Whole groups of digits only, as cards are written: a longer number is no card."""
     begin, stop = match.span()
-    groups = [found.span() for found in _GROUP.finditer(text, begin, stop)]
-    sizes = [end - start for start, end in groups]
-    at = 0
-    while at < len(groups):
-        took = _card_at(text, groups, sizes, at)
-        if took:
-            yield groups[at][0], groups[at + took - 1][1]
-        at += took or 1
-
-
-def _card_at(text: str, groups: list[Span], sizes: list[int], at: int) -> int:
-    if _CARD_MIN <= sizes[at] <= _CARD_MAX:
-        start, end = groups[at]
-        return 1 if card(text[start:end]) and not _fraction(text, start, end) else 0
-    for layout in _LAYOUTS:
-        if tuple(sizes[at : at + len(layout)]) == layout and _card(
-            text, groups[at : at + len(layout)]
-        ):
-            return len(layout)
-    if at == 0 and len(groups) > 1 and _CARD_MIN <= sum(sizes) <= _CARD_MAX:
-        gaps = {text[one[1] : two[0]] for one, two in pairwise(groups)}
-        if len(gaps) == 1 and _card(text, groups):
-            return len(groups)
-    return 0
-
-
-def _card(text: str, groups: list[Span]) -> bool:
-    return card("".join(text[start:end] for start, end in groups))
+    done = begin
+    for found in _WHOLE.finditer(text, begin, stop):
+        start, end = found.span()
+        if start < done:
+            continue
+        if end > start:
+            if card(text[start:end]) and not _fraction(text, start, end):
+                done = end
+                yield start, end
+            continue
+        for layout in _LAYOUTS:
+            written = layout.match(text, start, stop)
+            if written and card("".join(_GROUP.findall(written.group()))):
+                done = written.end()
+                yield start, done
+                break
+    if done == begin and stop - begin < 80 and _EVEN.fullmatch(text, begin, stop):
+        digits = "".join(_GROUP.findall(text, begin, stop))
+        if card(digits):
+            yield begin, stop
 
 
 def _fraction(text: str, start: int, end: int) -> bool:
@@ -68,12 +60,19 @@ def _fraction(text: str, start: int, end: int) -> bool:
     )
 
 
-IBAN_START: Final = r"[A-Za-z]{2}[0-9]{2}[ .\-]{0,2}[0-9A-Za-z]"
+IBAN_START: Final = r"(?:\b|_|(?i:iban))[A-Za-z]{2}[0-9]{2}[ .\-]{0,2}[0-9A-Za-z]"
 _IBAN_CHARS: Final = re.compile(r"[0-9A-Za-z](?:[ .\-]{0,2}[0-9A-Za-z]){14,33}")
 
 
+def _ahead(text: str, start: int) -> int:
+    """Of what a match takes in before the account number."""
+    if text[start] == "_":
+        return 1
+    return 4 if text[start : start + 4].upper() == "IBAN" else 0
+
+
 def ibans(text: str, match: Match) -> Iterator[Span]:
-    start = match.start()
+    start = match.start() + _ahead(text, match.start())
     wanted = IBAN_LENGTHS.get(text[start : start + 2].upper())
     before = text[max(start - 4, 0) : start]
     if wanted is None or (before[-1:].isalnum() and before.upper() != "IBAN"):
@@ -140,7 +139,7 @@ def emails(text: str, match: Match) -> Iterator[Span]:
 
 PHONE_INTERNATIONAL: Final = r"(?:\+[ ]?\(?|\b00[ \-]?)[1-9](?:[ \x{a0}().\-/]{0,3}[0-9]){6,}"
 PHONE_NATIONAL: Final = (
-    r"\(?0[1-9](?:[ ().\-/]{0,2}[0-9]){6,12}"
+    r"(?:\(|\b)0[1-9](?:[ ().\-/]{0,2}[0-9]){6,12}"
     r"|(?:\b1[ .\-]{1,2})?(?:\([2-9][0-9]{2}\)[ .\-]{0,2}|\b[2-9][0-9]{2}[ .\-]{1,2})"
     r"[2-9][0-9]{2}[ .\-]{1,2}[0-9]{4}"
     r"|\([1-9][0-9]\)[ ]?9?[ ]?[0-9]{4}[\- ][0-9]{4}"
@@ -173,6 +172,8 @@ def international(text: str, match: Match) -> Iterator[Span]:
     if before.isalnum() or before == "_":
         return
     plus = text[start] == "+"
+    if not plus and text[max(start - 2, 0) : start - 1].isdigit() and before == " ":
+        return  # 0044 in the middle of a longer number
     groups = [found.span() for found in _GROUP.finditer(text, start, end)]
     zeros = 0 if plus else 2
     first = text[groups[0][0] + zeros : groups[0][1]] or text[groups[1][0] : groups[1][1]]
@@ -221,9 +222,9 @@ def national(text: str, match: Match) -> Iterator[Span]:
     bare = text[groups[0][0] : end]
     if _DATE.match(bare) or _ADDRESS.match(bare):
         return
+    if _in_row(text, start, end, first=text[groups[0][0]] == "0"):
+        return
     if text[groups[0][0]] != "0":
-        if _in_row(text, start, end):
-            return
         yield start, _with_extension(text, end)
         return
     taken, last = _taken(text, groups, 12, 11)
@@ -249,14 +250,13 @@ def _part_of_more(text: str, start: int, end: int) -> bool:
     return after[:1] in ("-", "/", ".", ":", ",", "_") and after[1:].isdigit()
 
 
-def _in_row(text: str, start: int, end: int) -> bool:
-    """One of several numbers apart by spaces, as in a table."""
+def _in_row(text: str, start: int, end: int, *, first: bool) -> bool:
+    """One of several numbers apart by spaces, as in a table.  ``first``: it may have others behind it."""
     if any(mark in text[start:end] for mark in "().-"):
         return False
     before, after = text[max(start - 2, 0) : start], text[end : end + 2]
-    return (before[-1:] == " " and before[:1].isdigit()) or (
-        after[:1] == " " and after[1:].isdigit()
-    )
+    behind = after[:1] == " " and after[1:].isdigit() and not first
+    return behind or (before[-1:] == " " and before[:1].isdigit())
 
 
 def phone_named(text: str, match: Match) -> Iterator[Span]:

@@ -154,12 +154,12 @@ def _sound(text: str) -> str:
 
 def read(text: str, depth: int = 0, *, number: bool = False) -> Any:
     """Raises Unsearchable."""
+    if _SURROGATE.search(text):
+        text = _sound(text)
     if len(text) < 6:
         return text
     if depth > DEPTH_MAX:
         raise Unsearchable("it is nested too deeply")
-    if _SURROGATE.search(text):
-        text = _sound(text)
     first = text.lstrip()[:1]
     if first in _JSON_STARTS or (number and first in _NUMBER_STARTS):
         found = loads(text)

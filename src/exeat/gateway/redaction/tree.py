@@ -223,6 +223,14 @@ class Cleaner:
         self.found.setdefault(what, set()).add(value)
 
 
+def shown(value: Any) -> str:
+    """The same for the same value in another form, so that it is counted once."""
+    kind = type(value)
+    if kind is str or kind in (Embedded, Coded):
+        return value if kind is str else str(value.text)
+    return bytes(value).decode() if kind is msgspec.Raw else str(value)
+
+
 def _scalars(value: Any) -> list[str]:
     kind = type(value)
     if kind is str:
@@ -233,11 +241,7 @@ def _scalars(value: Any) -> list[str]:
         return [text for each in value.values() for text in _scalars(each)]
     if kind is list:
         return [text for each in value for text in _scalars(each)]
-    if kind in (Embedded, Coded):
-        return [value.text]
-    if kind is Pieces:
-        return []
-    return [bytes(value).decode() if kind is msgspec.Raw else str(value)]
+    return [] if kind in (Pieces, Opaque) else [shown(value)]
 
 
 def _inside_word(text: str, start: int, end: int) -> bool:
