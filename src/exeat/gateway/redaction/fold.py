@@ -11,8 +11,7 @@ from bisect import bisect_right
 from typing import Final
 
 _ESCAPE: Final = re.compile(
-    r"\\u00[2-7][0-9A-Fa-f]|%[2-7][0-9A-Fa-f]|&#(?:[0-9]{2,3}|[xX][2-7][0-9A-Fa-f]);|&commat;|&amp;"
-    r"|\\u200[b-fB-F]|\\u[fF][eE][fF][fF]"
+    r"\\u[0-9A-Fa-f]{4}|%[2-7][0-9A-Fa-f]|&#(?:[0-9]{2,3}|[xX][2-7][0-9A-Fa-f]);|&commat;|&amp;"
 )
 _MARKS: Final = ("%", "\\u", "&")
 _HIDDEN: Final = frozenset("\u115f\u1160\u3164\uffa0\u2800")
@@ -135,4 +134,5 @@ def _read(found: str) -> str:
         digits = found[2:-1]
         code = int(digits[1:], 16) if digits[0] in "xX" else int(digits)
         return _TABLE[code] if 32 <= code < 127 else "?"
-    return _TABLE[int(found[2:] if found[0] == "\\" else found[1:], 16)]
+    code = int(found[2:] if found[0] == "\\" else found[1:], 16)
+    return "?" if 0xD800 <= code < 0xE000 else _TABLE[code]

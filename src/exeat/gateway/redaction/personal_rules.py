@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Final
 
 from exeat.gateway.redaction.checks import (
@@ -15,6 +14,14 @@ from exeat.gateway.redaction.spans import Match, Span
 
 CARD_RUN: Final = r"[0-9](?:[ ._/\-]{0,3}[0-9]){12,}"
 _GROUP: Final = re.compile(r"[0-9]+")
+
+
+def plain(char: str) -> bool:
+    """A letter or digit that a number or name may go on with.  Not those of scripts that write words
+    without spaces between."""
+    return char.isascii() and char.isalnum()
+
+
 _S: Final = r"[ ._/\-]{1,3}"
 _LAYOUTS: Final = tuple(
     re.compile(_S.join(rf"\d{{{size}}}" for size in sizes) + r"(?!\d)")
@@ -75,7 +82,7 @@ def ibans(text: str, match: Match) -> Iterator[Span]:
     start = match.start() + _ahead(text, match.start())
     wanted = IBAN_LENGTHS.get(text[start : start + 2].upper())
     before = text[max(start - 4, 0) : start]
-    if wanted is None or (before[-1:].isalnum() and before.upper() != "IBAN"):
+    if wanted is None or (plain(before[-1:]) and before.upper() != "IBAN"):
         return
     found = _IBAN_CHARS.match(text, start)
     if found is None:
@@ -85,7 +92,7 @@ def ibans(text: str, match: Match) -> Iterator[Span]:
         if text[at].isalnum():
             taken.append(text[at])
             if len(taken) == wanted:
-                if not text[at + 1 : at + 2].isalnum() and iban("".join(taken)):
+                if not plain(text[at + 1 : at + 2]) and iban("".join(taken)):
                     yield start, at + 1
                 return
 
@@ -96,7 +103,7 @@ _LOCAL_MAX, _DOMAIN_MAX = 128, 254
 _LOCAL: Final = re.compile(r"(?:[\w.%+\-']+|(?<=\")[^\"\\\n\0]{1,64}(?=\"))\Z")
 _DOMAIN: Final = re.compile(
     r"\s?(?:(?:[^\W_](?:[\w\-]{0,61}[^\W_])?(?:\.|\s?[\[({<]\s?dot\s?[\])}>]\s?)){1,8}"
-    r"(?:xn--[a-z0-9\-]{2,59}|[^\W\d_]{2,24})(?![^\W_])|\[[0-9a-f.:]{3,45}\])",
+    r"(?:xn--[a-z0-9\-]{2,59}|[a-z]{2,24}(?![a-z0-9])|[^\W\d_]{2,24})|\[[0-9a-f.:]{3,45}\])",
     re.I,
 )
 PLACEHOLDER_DOMAIN: Final = "redacted.invalid"
@@ -169,7 +176,7 @@ _PHONE_CHARS: Final = re.compile(r"[+\d ().\-/]+(?:x|ext\.?)?[\d ]*", re.I)
 def international(text: str, match: Match) -> Iterator[Span]:
     start, end = match.span()
     before = text[start - 1] if start else ""
-    if before.isalnum() or before == "_":
+    if plain(before) or before == "_":
         return
     plus = text[start] == "+"
     if not plus and text[max(start - 2, 0) : start - 1].isdigit() and before == " ":
@@ -239,11 +246,7 @@ def national(text: str, match: Match) -> Iterator[Span]:
 def _part_of_more(text: str, start: int, end: int) -> bool:
     """Of an identifier, a longer number, a time."""
     before, after = text[max(start - 2, 0) : start], text[end : end + 2]
-    if (
-        before[-1:].isalnum()
-        or before[-1:] == "_"
-        or (after[:1].isalnum() and after[:1] not in "xe")
-    ):
+    if before[-1:].isalnum() or before[-1:] == "_" or (plain(after[:1]) and after[:1] not in "xe"):
         return True
     if before[-1:] in ("-", "/", ".", ":", ",", "+") and before[:1].isalnum() and len(before) == 2:
         return True

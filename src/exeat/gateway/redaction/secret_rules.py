@@ -176,7 +176,7 @@ def named(text: str, match: Match) -> Iterator[Span]:
         value = value.rstrip(".!?)]}")
         end = start + len(value)
     before = text[max(match.start() - 40, 0) : match.start()]
-    if before[-1:].isalpha() and before[-1:].islower() and text[match.start()].islower():
+    if before[-1:].isascii() and before[-1:].islower() and text[match.start()].islower():
         return  # the end of a longer word
     if _PAGING.search(before) and not _STRONG_NAME.fullmatch(kind):
         return
