@@ -159,3 +159,19 @@ async def test_a_subscription_ends(world: World) -> None:
     assert kill(world, Target.AGENT, "bot") == {"k-1": 1}
     await asking
     assert world.ledger.ended[-1] == ("cancelled", "killed")
+
+
+@requirement("APP-9")
+@pytest.mark.parametrize(("target", "name"), [(Target.AGENT, "bot"), (Target.RUN, "bot/-"), (Target.ALL, "")])  # fmt: skip
+async def test_a_subscription_to_the_gateway_itself_ends(
+    world: World, target: Target, name: str
+) -> None:
+    listen = world.modern("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+    async with world.connect() as client, asyncio.timeout(10):
+        client.write(listen.replace(b"POST /mcp/up ", b"POST /mcp "))
+        assert (await client.head())[0] == 200
+        assert b"acknowledged" in await client.chunk()
+        kill(world, target, name)
+        while await client.chunk():
+            pass
+    assert not world.front.clients.streams
