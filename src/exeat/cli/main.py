@@ -27,6 +27,8 @@ NOUNS: Final = {
     "secret": ("exeat.cli.secret", "app", "Secrets of servers, sealed in the vault."),
     "permit": ("exeat.cli.permit", "app", "Keys for servers that demand signed permits."),
     "policy": ("exeat.cli.policy", "app", "Policies: lint, test, apply, explain."),
+    "approvals": ("exeat.cli.approvals", "app", "Held calls: approve or deny them."),
+    "grants": ("exeat.cli.grants", "app", "Bounded grants: list, show, revoke."),
     "budgets": ("exeat.cli.budgets", "app", "Budgets: what is spent, by whom, until when."),
     "kill": ("exeat.cli.kill", "kill", "Stop an agent, person, server, tool, run or all at once."),
     "revive": ("exeat.cli.kill", "revive", "Let go on what was killed."),

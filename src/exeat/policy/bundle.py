@@ -7,10 +7,12 @@ dropped; a forbid loses its conditions and so denies all that its scope covers; 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from exeat.core.controls import CONTROLS_FILE, NO_CONTROLS
 from exeat.core.facts import AgentFacts, PersonFacts, PolicyVersionFacts, ServerFacts, ToolFacts
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
 from exeat.core.kills import NO_KILLS, Kills
 from exeat.policy.arguments import ToolArguments
+from exeat.policy.controls import read_controls
 from exeat.policy.decide import Pdp
 from exeat.policy.model import Finding, Policy, Statement
 from exeat.policy.slices import Index
@@ -49,9 +51,11 @@ def compile_bundle(
         over = _over(before, people or {})
         over.kills = kills
         return over
-    world = World(tools, servers, arguments)
     parsed: dict[Statement, Policy] = {}
-    findings: list[Finding] = []
+    controls, findings = NO_CONTROLS, list[Finding]()
+    if policy is not None:
+        controls, findings = read_controls(policy.files)
+    world = World(tools, servers, arguments, controls)
     broken = ""
     if policy is not None:
         _parse(policy, before, parsed, findings)
@@ -65,6 +69,7 @@ def compile_bundle(
         digest=policy.digest if policy is not None else "",
         findings=tuple(sorted(findings)),
         broken=broken,
+        controls=controls,
     )
     bundle.parsed, bundle.validated, bundle.version = parsed, validated, policy
     bundle.kills = kills
@@ -108,6 +113,7 @@ def _over(before: Bundle, people: Mapping[PersonId, PersonFacts]) -> Bundle:
         digest=before.digest,
         findings=before.findings,
         broken=before.broken,
+        controls=before.controls,
     )
     bundle.parsed, bundle.validated = before.parsed, before.validated
     bundle.version = before.version
@@ -139,7 +145,7 @@ def _parse(
     findings: list[Finding],
 ) -> None:
     known = before.parsed if before is not None else {}
-    for file in sorted(version.files):
+    for file in sorted(version.files.keys() - {CONTROLS_FILE}):
         for part in split(file, version.files[file]):
             if isinstance(part, Finding):
                 findings.append(part)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from exeat.core.errors import Invalid, StateUnavailable
 from exeat.storage import (
     schema,
+    schema_approvals,
     schema_authorization,
     schema_budgets,
     schema_identity,
@@ -85,6 +86,15 @@ def _no_authorization(tx: sa.Connection) -> None:
     _drop_empty(tx, tuple(reversed(schema_authorization.AUTHORIZATION)))
 
 
+def _approvals(tx: sa.Connection) -> None:
+    _create(tx, schema_approvals.APPROVALS)
+
+
+def _no_approvals(tx: sa.Connection) -> None:
+    """Grants and what people answered are not lost by going back: an older exeat knows no hold."""
+    _drop_empty(tx, tuple(reversed(schema_approvals.APPROVALS)))
+
+
 def _budgets_and_kills(tx: sa.Connection) -> None:
     _create(tx, (*schema_kills.KILLS, *schema_budgets.BUDGETS))
     if tx.dialect.name == "postgresql":
@@ -125,6 +135,7 @@ MIGRATIONS: Final = (
     Step(_identity, _no_identity),
     Step(_vault, _no_vault),
     Step(_authorization, _no_authorization),
+    Step(_approvals, _no_approvals),
     Step(_budgets_and_kills, _no_budgets_and_kills),
 )
 """Numbered from 1.  A published one is never edited."""

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from exeat.core.errors import StateUnavailable
 from exeat.core.facts import Snapshot
+from exeat.storage.approvals import SqlApprovals
 from exeat.storage.authorization import SqlAuthorization
 from exeat.storage.budgets import SqlBudgets
 from exeat.storage.engine import (
@@ -48,6 +49,7 @@ class State:
         self.kill_effects = KillEffects(engine)
         self.budgets = SqlBudgets(engine)
         self.vault = SqlVault(engine, self.registry)
+        self.approvals = SqlApprovals(engine)
 
     def epoch(self) -> int:
         """Grows with every change of registry or policy.  One row by primary key, of the primary
