@@ -111,7 +111,7 @@ def test_budgets_list_and_show(home: Home, run: Run) -> None:
     assert "650" in shown and "gw1-1" in shown and "bot/bob" in shown and "250.5" in shown
     as_json = json.loads(run("budgets", "show", "recipients", "--json", "--uses", "1", *at)[1])
     assert as_json["shares"][0]["spent"] == "2" and as_json["shares"][0]["calls"] == 2
-    assert [use["decision"] for use in as_json["uses"]] == ["gw1-1"]
+    assert [use["call"] for use in as_json["uses"]] == ["gw1-1"]
     assert as_json["shares"][0]["free_at"] > time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     every = json.loads(run("budgets", "list", "--json", *at)[1])
     assert [each["budget"] for each in every] == ["payments", "recipients", "calls"]

@@ -80,7 +80,7 @@ async def test_nothing_new_is_permitted(world: World, target: Target, name: str)
     assert "do not retry" in answer.json["result"]["content"][0]["text"]
     assert "k-1" not in answer.body.decode()
     assert len(world.upstream.calls) == 1
-    assert world.ledger.decisions[-1][1].detail == "stopped by k-1"
+    assert world.ledger.decisions[-1][1].detail == "stopped by kill k-1"
 
 
 @requirement("APP-9")

@@ -11,8 +11,7 @@ from requirements import requirement
 from exeat.core.controls import QUANTITY_MAX, Budget, Charge, Controls, Counts, Per
 from exeat.core.decision import Reason
 from exeat.core.ids import PersonId
-from exeat.policy.budgets import charges, unknown_actions
-from exeat.policy.controls import read_controls
+from exeat.policy.budgets import charges
 from exeat.policy.encode import Refused
 
 BOB = PEOPLE[PersonId("bob")]
@@ -191,15 +190,3 @@ def test_a_member_of_one_budget_says_nothing_in_another() -> None:
     one = budget(counts=Counts.DISTINCT, argument="to")
     (a,), (b,) = taken(one), taken(replace(one, id="c"))
     assert a.member != b.member
-
-
-@requirement("APP-8")
-def test_a_budget_of_what_is_not_there_is_found() -> None:
-    text = """
-budgets:
-- {id: mail, actions: [fs/*, bank/transfer], limit: 5, window: 1h}
-- {id: typo, actions: [bank/transfr, effect:pay, resources/read], limit: 5, window: 1h}
-"""
-    controls, findings = read_controls({"controls.yaml": text})
-    assert not findings
-    assert unknown_actions(controls, World().pdp.world) == (("typo", "bank/transfr"),)
