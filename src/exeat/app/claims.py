@@ -163,6 +163,9 @@ class BudgetsKept:
         self._open.pop(reserved, None)
         self._waiting.ask(lambda: self._budgets.release(reserved), _ignored)
 
+    def keep(self, reserved: str) -> None:
+        self._open.pop(reserved, None)
+
     def _prune(self) -> None:
         """What no window reaches any more is forgotten."""
         self._waiting.ask(self._budgets.prune, _unpruned)
