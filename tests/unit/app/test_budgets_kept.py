@@ -11,7 +11,10 @@ from worlds import World, until
 
 from exeat.app.claims import BudgetsKept
 from exeat.core.controls import Budget, Charge, Controls, Counts, Per
+from exeat.core.decision import Decision
 from exeat.core.errors import ExeatError
+from exeat.gateway.gate import Gate
+from exeat.gateway.pipeline import Enforced, Pipeline
 from exeat.gateway.ports import NoRoom, Reserved
 from exeat.storage.budgets import SqlBudgets
 from exeat.storage.state import State, open_state
@@ -35,6 +38,9 @@ class Hand:
             state.budgets, lambda: controls, asyncio.get_running_loop(), lambda: next(names)
         )
 
+    pipeline: Pipeline
+    decision: Decision
+
     async def reserve(self) -> Reserved | NoRoom | ExeatError:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         charges = tuple(
@@ -54,6 +60,9 @@ async def hand(tmp_path: Path) -> AsyncIterator[Hand]:
         request = world.ledger.decisions[0][0]
     state = open_state(tmp_path / "home")
     made = Hand(state, request)
+    made.pipeline = world.pipeline
+    made.pipeline.gate = Gate(None, made.kept)
+    made.decision = world.ledger.decisions[0][1]
     yield made
     made.kept.close()
     state.close()
@@ -90,6 +99,24 @@ async def test_an_unknown_outcome_stays_spent(hand: Hand) -> None:
 async def test_what_never_left_is_given_back(hand: Hand) -> None:
     hand.kept.release(await reserved(hand))
     await until(lambda: hand.spent() == hand.spent(CALLS) == 0)
+    assert hand.kept._open == {}
+
+
+@requirement("APP-8", "GW-9")
+@pytest.mark.parametrize(
+    ("status", "spent", "calls"),
+    [
+        ("ok", 7, 1), ("tool_error", 7, 1), ("rpc_error", 7, 1),
+        ("failed", 0, 0), ("cancelled", 60, 1), ("unknown", 60, 1),
+    ],
+)  # fmt: skip
+async def test_the_outcome_says_what_stays_spent(
+    hand: Hand, status: Any, spent: int, calls: int
+) -> None:
+    call = await reserved(hand)
+    enforced = Enforced(hand.request, hand.decision, 0, "d0", None, reserved=call)
+    hand.pipeline.outcome(enforced, status, rows=7)
+    await until(lambda: (hand.spent(), hand.spent(CALLS)) == (spent, calls))
     assert hand.kept._open == {}
 
 
