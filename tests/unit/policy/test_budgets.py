@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from exeat.core.controls import QUANTITY_MAX, Budget, Charge, Controls, Counts, 
 from exeat.core.decision import Reason
 from exeat.core.ids import PersonId
 from exeat.policy.budgets import charges
+from exeat.policy.controls import read_controls
 from exeat.policy.encode import Refused
 
 BOB = PEOPLE[PersonId("bob")]
@@ -190,3 +192,18 @@ def test_a_member_of_one_budget_says_nothing_in_another() -> None:
     one = budget(counts=Counts.DISTINCT, argument="to")
     (a,), (b,) = taken(one), taken(replace(one, id="c"))
     assert a.member != b.member
+
+
+@requirement("APP-8")
+def test_the_example_of_the_documentation_is_one() -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "set-budgets.md"
+    text = page.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
+    controls, findings = read_controls({"controls.yaml": text})
+    assert not findings
+    found = {each.id: (each.counts, each.per, each.limit) for each in controls.budgets}
+    assert found == {
+        "payments": (Counts.AMOUNT, Per.AGENT, 10_005_000),
+        "strangers": (Counts.DISTINCT, Per.USER, 20),
+        "calls": (Counts.CALLS, Per.AGENT, 300),
+        "customers": (Counts.ROWS, Per.TOOL, 10_000),
+    }
