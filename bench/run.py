@@ -26,6 +26,7 @@ from typing import Any, Final
 
 import targets
 import uvloop
+from budgets import budgets
 from decision import decisions
 from evidence import evidence
 from load import LEGACY, MODERN, Plan, Tally, drive, open_session
@@ -51,11 +52,13 @@ PARTS: Final = (
     "scale",
     "revocation",
     "token",
+    "budgets",
     "soak",
 )
 LONG: Final[dict[str, Any]] = {
     "evidence_s": 10.0,
     "token_s": 3.0,
+    "budgets_s": 5.0,
     "size_s": 8.0,
     "soak_min": 60.0,
     "changes": 1_000,
@@ -69,6 +72,7 @@ LONG: Final[dict[str, Any]] = {
 QUICK: Final[dict[str, Any]] = {
     "evidence_s": 3.0,
     "token_s": 1.5,
+    "budgets_s": 2.0,
     "size_s": 3.0,
     "soak_min": 1.0,
     "changes": 50,
@@ -82,6 +86,7 @@ QUICK: Final[dict[str, Any]] = {
 SMOKE: Final[dict[str, Any]] = {
     "evidence_s": 0.3,
     "token_s": 0.3,
+    "budgets_s": 0.2,
     "size_s": 0.4,
     "soak_min": 0.05,
     "changes": 5,
@@ -246,6 +251,7 @@ def measure_parts(
         "scale": lambda: scale(core, rest, OUT, long["scale"]),
         "revocation": lambda: revocation(rest, OUT, (1, 2, 4), long["changes"]),
         "token": lambda: tokens(core, rest, OUT, long["token_s"]),
+        "budgets": lambda: budgets(OUT, long["budgets_s"]),
         "soak": lambda: soak(core, rest, OUT, minutes * 60),
     }
     for name, run in others.items():
