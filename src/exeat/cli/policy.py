@@ -11,6 +11,7 @@ import typer
 from exeat.cli import policy_apply as _apply
 from exeat.cli import policy_diff as _diff
 from exeat.cli import policy_replay as _replay
+from exeat.cli import policy_suggest as _suggest
 from exeat.cli.desk import open_desk, open_home
 from exeat.cli.policy_files import policy_files, text_of
 from exeat.core.errors import ExeatError, Invalid, NotFound
@@ -207,3 +208,4 @@ app.command("rollback")(_apply.rollback)
 app.command("replay")(_replay.replay)
 app.command("shadow-report")(_replay.shadow_report)
 app.command("diff")(_diff.diff)
+app.command("suggest")(_suggest.suggest)
