@@ -61,7 +61,7 @@ CALLS = st.lists(st.fixed_dictionaries(REQUIRED, optional=OPTIONAL), min_size=1,
 
 
 @requirement("POL-6")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(CALLS)
 def test_what_was_used_is_permitted_and_nothing_private_is_written(
     calls: list[dict[str, Any]],

@@ -203,6 +203,10 @@ def _pretty(context: str) -> str:
 
 
 app.command("apply")(_apply.apply)
+app.command("propose")(_apply.propose)
+app.command("proposals")(_apply.proposals)
+app.command("approve")(_apply.approve)
+app.command("withdraw")(_apply.withdraw)
 app.command("versions")(_apply.versions)
 app.command("rollback")(_apply.rollback)
 app.command("replay")(_replay.replay)

@@ -10,7 +10,13 @@ from typing import Final
 import sqlalchemy as sa
 
 from exeat.core.errors import Invalid, StateUnavailable
-from exeat.storage import schema, schema_authorization, schema_identity, schema_vault
+from exeat.storage import (
+    schema,
+    schema_authorization,
+    schema_identity,
+    schema_policy,
+    schema_vault,
+)
 from exeat.storage.schema import state
 
 
@@ -78,6 +84,15 @@ def _no_authorization(tx: sa.Connection) -> None:
     _drop_empty(tx, tuple(reversed(schema_authorization.AUTHORIZATION)))
 
 
+def _policy(tx: sa.Connection) -> None:
+    _create(tx, schema_policy.POLICY)
+
+
+def _no_policy(tx: sa.Connection) -> None:
+    """Proposals are not lost by going back; an older exeat observes nobody."""
+    _drop_empty(tx, schema_policy.POLICY)
+
+
 def _create(tx: sa.Connection, tables: Sequence[sa.Table]) -> None:
     """A table that was left standing is used again."""
     for table in tables:
@@ -103,6 +118,7 @@ MIGRATIONS: Final = (
     Step(_identity, _no_identity),
     Step(_vault, _no_vault),
     Step(_authorization, _no_authorization),
+    Step(_policy, _no_policy),
 )
 """Numbered from 1.  A published one is never edited."""
 LATEST: Final = len(MIGRATIONS)
