@@ -18,10 +18,13 @@ import uvloop
 from exeat import __version__
 from exeat.adapters.consent import Consent
 from exeat.app.accepting import Accepting
+from exeat.app.approvals import open_approvals
+from exeat.app.claims import BudgetsKept, PeopleAsked
 from exeat.app.control import Control, listening_sockets
 from exeat.app.descriptors import fitted
 from exeat.app.issuers import make_tokens, oauth_key
 from exeat.app.journal import Journal
+from exeat.app.killing import Killing
 from exeat.app.live import Live, Pace, View, load_view, running
 from exeat.app.lock import HomeLock, Turn
 from exeat.app.notify import notify
@@ -44,6 +47,7 @@ from exeat.evidence.quota import LedgerLimits
 from exeat.evidence.store import LedgerStore
 from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
+from exeat.gateway.gate import Gate
 from exeat.gateway.handover import Handover
 from exeat.gateway.isolation import Isolation, choose_isolation, landlock_abi, proven
 from exeat.gateway.permits import Permits
@@ -136,10 +140,22 @@ class Gateway:
         self.upstreams.follow(first.snapshot.specs, first.snapshot.secrets)
         self.handover = self._neighbours() if listener is not None else None
         self.strangers = Strangers(state.registry, self.loop)
+        self.people = PeopleAsked(
+            open_approvals(state, self.vault), self._view, self.loop, time.time_ns, self._asked
+        )
+        self.budgets = BudgetsKept(
+            state.budgets, lambda: self.live.view.pdp.controls, self.loop, _new_id
+        )
         tokens, self.issuers = make_tokens(settings, home, time.time_ns)
         self.front = Front(
             self.loop,
-            Pipeline(self.live, self.ledger, time.time_ns, self.strangers.met),
+            Pipeline(
+                self.live,
+                self.ledger,
+                time.time_ns,
+                self.strangers.met,
+                Gate(self.people, self.budgets),
+            ),
             self.upstreams,
             settings.gateway(),
             _key(home / "keys" / "state.key"),
@@ -154,6 +170,9 @@ class Gateway:
             settings.permit_life_s,
             time.time_ns,
             os.urandom,
+        )
+        self.killing = Killing(
+            self.front, state.kill_effects, self.ledger, settings.instance, first
         )
         self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop, self.front.admit)
         self.tls = tls
@@ -228,6 +247,7 @@ class Gateway:
     # ---- changes
 
     def _changed(self, view: View) -> None:
+        self.killing.changed(view)
         self.upstreams.follow(view.snapshot.specs, view.snapshot.secrets)
         self.front.clients.end_stopped()
         self.front.clients.lists_changed()
@@ -241,6 +261,12 @@ class Gateway:
             chosen = choose_isolation(spec, self.home, os.geteuid(), landlock_abi())
             self._isolations[key] = proven(chosen)
         return self._isolations[key]
+
+    def _view(self) -> View:
+        return self.live.view
+
+    def _asked(self) -> None:
+        """Somebody may have been asked for an approval."""
 
     def _spec(self, server: str) -> ServerSpec | None:
         return self.live.view.snapshot.specs.get(ServerId(server))
@@ -331,6 +357,8 @@ class Gateway:
         if self._relister is not None:
             self._relister.cancel()
         await self.front.close()
+        for each in (self.people, self.budgets):
+            await self.loop.run_in_executor(None, each.close)
         await self.issuers.close()
         await self.strangers.close()
         self.edge.close()
@@ -340,6 +368,7 @@ class Gateway:
         reachable = self.live.fresh
         await self.live.close()
         await self.sightings.close()
+        await self.killing.close()
         await self.journal.close()
         await self.ledger.close()
         await self.rooting.close(self.loop, write=reachable)
@@ -356,6 +385,10 @@ def _master(path: Path) -> bytes:
 
 
 _key = _master
+
+
+def _new_id() -> str:
+    return os.urandom(16).hex()
 
 
 def state_key(home: Path) -> bytes:

@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     idle_time_max_s: float = Field(default=limits.IDLE_TIME_MAX_S, gt=0)
     connections_max: int = Field(default=12_000, ge=1)
     upstream_answer_max_s: float = Field(default=limits.UPSTREAM_ANSWER_MAX_S, gt=0)
+    hold_wait_s: float = Field(default=limits.HOLD_WAIT_S, ge=0, le=3600)
     state_poll_s: float = Field(default=limits.SNAPSHOT_POLL_S, gt=0, le=1)
     state_age_max_s: float | None = Field(default=None, gt=0)
     heartbeat_s: float = Field(default=10.0, gt=0)
@@ -95,6 +96,8 @@ class Settings(BaseSettings):
             tls=self.tls_certificate is not None,
             authorization_servers=self.authorization_servers,
             client_certificates=self.tls_client_ca is not None,
+            hold_wait_s=self.hold_wait_s,
+            holds_url=f"{self.issuer}/holds" if self.control_port else "",
             allowed_hosts=self.allowed_hosts,
             allowed_origins=self.allowed_origins,
             head_time_max_s=self.head_time_max_s,

@@ -103,7 +103,10 @@ class EntryWriter:
         salt = noise[NONCE_BYTES:]
         committed = sha256(canonical.ARGUMENTS + salt + value).hexdigest()
         record = b"%b%b%b%b" % (_ARGUMENTS_TAG, salt, pack_u32(len(value)), value)
-        detail = target = ""
+        detail = target = wire = ""
+        if decision.narrowed is not None:
+            wire, more = self._commit(canonical.WIRE, encode_value(decision.narrowed))
+            record += more
         if decision.detail:
             detail, more = self._commit(canonical.DETAIL, decision.detail.encode())
             record += more
@@ -119,7 +122,7 @@ class EntryWriter:
                 decision.bundle,
                 context.chain,
                 request.clock_trusted,
-                Commitments(committed, detail, target),
+                Commitments(committed, detail, target, wire),
                 caller.credential,
                 context.thumbprint,
                 self._gateway,

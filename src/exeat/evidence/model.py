@@ -62,12 +62,14 @@ class AgentSeen(_Leaf, frozen=True):
     sponsor: str
 
 
-class Commitments(_Leaf, frozen=True):
-    """SHA-256(domain || 32-byte salt || canonical value) each; salts are sealed (EVD-7)."""
+class Commitments(_Leaf, frozen=True, omit_defaults=True):
+    """SHA-256(domain || 32-byte salt || canonical value) each; salts are sealed (EVD-7).  ``wire``: the
+    arguments as they left, where they were narrowed (POL-4); other entries do not have it."""
 
     arguments: str
     detail: str
     target: str
+    wire: str = ""
 
 
 class GatewaySeen(_Leaf, frozen=True):

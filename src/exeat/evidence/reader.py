@@ -34,6 +34,7 @@ _NAMES: Final = {
     canonical.BEFORE: "before",
     canonical.AFTER: "after",
     canonical.SAMPLES: "samples",
+    canonical.WIRE: "wire",
 }
 
 
@@ -140,6 +141,7 @@ def commitments_of(leaf: Leaf) -> dict[bytes, str]:
             canonical.ARGUMENTS: of.arguments,
             canonical.DETAIL: of.detail,
             canonical.TARGET: of.target,
+            canonical.WIRE: of.wire,
         }
     elif isinstance(leaf, OutcomeLeaf):
         pairs = {canonical.RESULT: leaf.result}

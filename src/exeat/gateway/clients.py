@@ -26,6 +26,7 @@ from exeat.gateway.connection import Connection
 from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.inbound import Notification, Request, RequestId
+from exeat.gateway.killing import server_killed
 from exeat.gateway.link import Link, raw_bytes
 from exeat.gateway.link_http import LegacyHttpLink
 from exeat.gateway.methods import (
@@ -239,6 +240,8 @@ class Clients:
 
     def listen(self, session: ClientSession, server: ServerId, link: Link) -> None:
         """Open the server's own standing stream behind the client's, or what stands for it."""
+        if server_killed(self.front.pipeline.state.view.snapshot.kills, server):
+            return
         before, sink = session.listening.get(server), Standing(self, session, server, link)
         if isinstance(link, LegacyHttpLink) and link.usable:
             session.listening[server] = link.listen(sink)
@@ -332,6 +335,8 @@ class Clients:
         method = str(message.method)
         if method not in SERVER_NOTIFICATIONS:
             self.front.pipeline.ledger.count("server_notification_unknown", None)
+            return
+        if server_killed(self.front.pipeline.state.view.snapshot.kills, server):
             return
         params = raw_bytes(message.params)
         upstream = self.front.upstreams.servers.get(server)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from exeat.core.controls import CONTROLS_FILE, NO_CONTROLS
 from exeat.core.facts import AgentFacts, PersonFacts, PolicyVersionFacts, ServerFacts, ToolFacts
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
+from exeat.core.kills import NO_KILLS, Kills
 from exeat.policy.arguments import ToolArguments
 from exeat.policy.controls import read_controls
 from exeat.policy.decide import Pdp
@@ -38,6 +39,7 @@ def compile_bundle(
     agents: Mapping[AgentId, AgentFacts] | None = None,
     people: Mapping[PersonId, PersonFacts] | None = None,
     previous: Pdp | None = None,
+    kills: Kills = NO_KILLS,
 ) -> Pdp:
     """Build the PDP of one policy version over one registry state.
 
@@ -47,7 +49,7 @@ def compile_bundle(
     before = previous if isinstance(previous, Bundle) else None
     arguments = _arguments(tools, before)
     if before is not None and _same(before, policy, arguments, tools, servers):
-        return _over(before, people or {})
+        return _over(before, people or {}, kills)
     parsed: dict[Statement, Policy] = {}
     controls, findings = NO_CONTROLS, list[Finding]()
     if policy is not None:
@@ -67,6 +69,7 @@ def compile_bundle(
         findings=tuple(sorted(findings)),
         broken=broken,
         controls=controls,
+        kills=kills,
     )
     bundle.parsed, bundle.validated, bundle.version = parsed, validated, policy
     _shadow(bundle, kept, before)
@@ -89,6 +92,7 @@ def _shadow(bundle: Bundle, kept: list[Policy], before: Bundle | None) -> None:
         digest=bundle.digest,
         broken=bundle.broken,
         controls=bundle.controls,
+        kills=bundle.kills,
     )
     twin.enforces_only = True
     if known is not None and known.twin.world is bundle.world:
@@ -124,7 +128,7 @@ def _same(
     )
 
 
-def _over(before: Bundle, people: Mapping[PersonId, PersonFacts]) -> Bundle:
+def _over(before: Bundle, people: Mapping[PersonId, PersonFacts], kills: Kills) -> Bundle:
     """The same compilation over other people; parsed slices are taken over, routes are not."""
     bundle = Bundle(
         before.index,
@@ -134,6 +138,7 @@ def _over(before: Bundle, people: Mapping[PersonId, PersonFacts]) -> Bundle:
         findings=before.findings,
         broken=before.broken,
         controls=before.controls,
+        kills=kills,
     )
     bundle.parsed, bundle.validated = before.parsed, before.validated
     bundle.version = before.version

@@ -7,6 +7,7 @@ from typing import Any
 from exeat.core.errors import Conflict, Invalid
 from exeat.core.facts import Lifecycle, ServerSpec
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
+from exeat.registry.killing import Killing
 from exeat.registry.model.act import Act
 from exeat.registry.model.agent import Agent, Charter, Scope
 from exeat.registry.model.key import (
@@ -32,7 +33,7 @@ Draw = Callable[[int], bytes]
 """That many random bytes."""
 
 
-class Registry(Naming, Versions):
+class Registry(Naming, Killing, Versions):
     """Every verb raises NotFound, Conflict or Invalid, and then nothing has changed."""
 
     def __init__(self, store: RegistryStore, draw: Draw) -> None:

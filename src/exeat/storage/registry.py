@@ -12,6 +12,7 @@ from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
 from exeat.registry.model.agent import Agent
 from exeat.registry.model.binding import Binding
 from exeat.registry.model.key import Key
+from exeat.registry.model.kill import Kill
 from exeat.registry.model.person import Person
 from exeat.registry.model.policy import PolicyVersion
 from exeat.registry.model.proposal import Proposal
@@ -22,6 +23,7 @@ from exeat.storage import outbox, policy, proposals, rows
 from exeat.storage.engine import changing, reading
 from exeat.storage.schema import agents, keys, people, servers, state, tools
 from exeat.storage.schema_identity import bindings, endings, proofs, strangers
+from exeat.storage.schema_kills import kills
 
 T = TypeVar("T")
 CHANGED: Final = "exeat_changed"
@@ -50,6 +52,9 @@ class SqlRegistry:
                 tx.execute(state.update().values(epoch=epoch))
                 if tx.dialect.name == "postgresql":
                     tx.execute(sa.select(sa.func.pg_notify(CHANGED, str(epoch))))
+
+
+_LISTED: Final = {"kill": "See `exeat kill --list` for those there are."}
 
 
 class SqlRead:
@@ -98,6 +103,12 @@ class SqlRead:
     def strangers(self) -> tuple[Stranger, ...]:
         return self._all(strangers.c.id, rows.to_stranger)
 
+    def kill(self, kill: str) -> Kill:
+        return self._one(kills.c.id, kill, rows.to_kill, "kill")
+
+    def kills(self) -> tuple[Kill, ...]:
+        return self._all(kills.c.id, rows.to_kill)
+
     def policy(self, number: int) -> PolicyVersion:
         return policy.version(self._connection, number)
 
@@ -121,7 +132,7 @@ class SqlRead:
         if found is None:
             raise NotFound(
                 f"There is no {what} {value}.",
-                remedy=f"See `exeat {what} list` for those there are.",
+                remedy=_LISTED.get(what, f"See `exeat {what} list` for those there are."),
             )
         return read(found)
 
@@ -156,6 +167,9 @@ class SqlChange(SqlRead):
 
     def save_binding(self, binding: Binding, event: Event) -> None:
         self._save(bindings.c.id, rows.binding_values(binding), event)
+
+    def save_kill(self, kill: Kill, event: Event) -> None:
+        self._save(kills.c.id, rows.kill_values(kill), event)
 
     def save_policy(self, version: PolicyVersion, event: Event) -> None:
         policy.add(self._connection, version)
