@@ -10,6 +10,7 @@ import typer
 
 from exeat.cli import policy_apply as _apply
 from exeat.cli import policy_diff as _diff
+from exeat.cli import policy_library as _library
 from exeat.cli import policy_replay as _replay
 from exeat.cli import policy_suggest as _suggest
 from exeat.cli.desk import open_desk, open_home
@@ -213,3 +214,4 @@ app.command("replay")(_replay.replay)
 app.command("shadow-report")(_replay.shadow_report)
 app.command("diff")(_diff.diff)
 app.command("suggest")(_suggest.suggest)
+app.add_typer(_library.app, name="library")
