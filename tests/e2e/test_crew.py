@@ -229,6 +229,7 @@ def test_the_doctor_knows_the_workers(world: World, gateway: Gateway) -> None:
     assert not Path(world.home.path / "gw1-3.lock").exists()
 
 
+@pytest.mark.long
 @requirement("EVD-1", "EVD-4")
 def test_a_backup_holds_every_log_and_can_be_gone_on_with(
     world: World, gateway: Gateway, tmp_path: Path

@@ -31,7 +31,10 @@ def standing_now(state: State) -> Standing:
     """As of the policy version in force; what it declares badly gives nobody any authority."""
     snapshot = state.snapshot()
     files = {} if snapshot.policy is None else snapshot.policy.files
-    return standing_of(snapshot, read_controls(files)[0])
+    controls, findings = read_controls(files)
+    if findings:
+        controls = Controls(approvers={})
+    return standing_of(snapshot, controls)
 
 
 def _by() -> Act:

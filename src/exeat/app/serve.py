@@ -22,6 +22,7 @@ from exeat.app.approvals import open_approvals
 from exeat.app.claims import BudgetsKept, PeopleAsked
 from exeat.app.control import Control, listening_sockets
 from exeat.app.descriptors import fitted
+from exeat.app.held_calls import open_held_calls
 from exeat.app.issuers import make_tokens, oauth_key
 from exeat.app.journal import Journal
 from exeat.app.killing import Killing
@@ -117,6 +118,7 @@ class Gateway:
         self.sightings = Sightings(state.registry, self.loop, self._tools)
         self.vault = open_vault(home, settings, state)
         self.secrets = Opener(self.vault, self.loop)
+        self.held_calls = open_held_calls(settings, state, self.vault)
         self.credentials = make_credentials(
             settings,
             self.vault,
@@ -182,6 +184,7 @@ class Gateway:
         if control is not None:
             control.consents = Consent(self.credentials, self._spec, time.time_ns)
             control.check = tokens.assertion
+            control.approvals = self.held_calls.endpoint
         self._shared = listener
         self._accepting: Accepting | None = None
         self._relister: asyncio.Task[None] | None = None
@@ -290,6 +293,7 @@ class Gateway:
         await self.live.start()
         self.journal.start()
         self.rooting.start(self.loop)
+        self.held_calls.noticing.start(self.loop)
         if self._hints is not None:
             self._hints.start()
         self._relister = self.loop.create_task(self._relist())
@@ -366,6 +370,7 @@ class Gateway:
         if self._hints is not None:
             await self.loop.run_in_executor(None, self._hints.close)
         reachable = self.live.fresh
+        await self.held_calls.noticing.close()
         await self.live.close()
         await self.sightings.close()
         await self.killing.close()

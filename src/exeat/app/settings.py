@@ -16,6 +16,8 @@ from exeat.gateway.permits import PERMIT_LIFE_S
 from exeat.gateway.settings import GatewaySettings
 from exeat.permit.token import LIFE_MAX_S
 
+_URL = r"^https?://[^\s]+$"
+_NAMED = r"^(env:[A-Za-z_][A-Za-z0-9_]*|[a-z0-9][a-z0-9._-]{0,62})$"
 _PUBLIC = r"^https?://[A-Za-z0-9.\[\]:-]+$"
 
 
@@ -59,6 +61,9 @@ class Settings(BaseSettings):
     permit_life_s: int = Field(default=PERMIT_LIFE_S, ge=1, le=LIFE_MAX_S)
     vault_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     vault_key_command: tuple[str, ...] = ()
+    approval_webhook_url: str | None = Field(default=None, pattern=_URL)
+    approval_webhook_secret: str | None = Field(default=None, pattern=_NAMED)
+    approval_notifier_url: str | None = Field(default=None, pattern=_URL)
 
     @property
     def staleness_max_s(self) -> float:
@@ -109,8 +114,9 @@ class Settings(BaseSettings):
         )
 
     def digest(self) -> str:
-        """What evidence names as the configuration in force; the database's address is left out."""
-        shown = self.model_dump(mode="json", exclude={"database_url"})
+        """What evidence names as the configuration in force; the database's address is left out,
+        and the notifier's, which is a secret of the chat."""
+        shown = self.model_dump(mode="json", exclude={"database_url", "approval_notifier_url"})
         for key in ("allowed_hosts", "allowed_origins", "internal_hosts"):
             shown[key] = sorted(shown[key])
         return hashlib.sha256(msgspec.json.encode(shown, order="sorted")).hexdigest()
@@ -137,7 +143,9 @@ def load_settings(home: Path, **given: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        unknown = first["type"] == "extra_forbidden"
+        variable = f"EXEAT_{str(first['loc'][0]).upper()}" if first["loc"] else "EXEAT_…"
         raise Invalid(
-            f"setting {name!r}: {first['msg']}",
-            remedy=f"correct it in {path} or in the environment variable EXEAT_{name.upper()}",
+            f"setting {name!r}: {'there is no such setting' if unknown else first['msg']}",
+            remedy=f"correct it in {path} or in the environment variable {variable}",
         ) from None

@@ -19,6 +19,15 @@ class Load:
     asked_since: int
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A hold that others are to be told of (APP-5).  ``done``: those who know.  ``tries``: so far."""
+
+    hold: Hold
+    done: frozenset[str]
+    tries: int
+
+
 class ApprovalsRead(Protocol):
     """One consistent view."""
 
@@ -53,8 +62,8 @@ class ApprovalsRead(Protocol):
     def overdue(self, now: int, limit: int) -> tuple[Hold, ...]:
         """Pending ones that nobody answered and approved ones that nobody used in time."""
 
-    def untold(self, now: int, limit: int) -> tuple[tuple[Hold, int], ...]:
-        """Holds that are to be posted now, with how often that was tried, the oldest first."""
+    def notices(self, now: int, limit: int) -> tuple[Notice, ...]:
+        """Those that are due, the oldest hold first."""
 
 
 class ApprovalsChange(ApprovalsRead, Protocol):
@@ -91,12 +100,12 @@ class ApprovalsChange(ApprovalsRead, Protocol):
         """Pending ones that nobody answered and approved ones that nobody used in time."""
         ...
 
-    def untold(self, now: int, limit: int) -> tuple[tuple[Hold, int], ...]:
-        """Holds that are to be posted now, with how often that was tried, the oldest first."""
+    def notices(self, now: int, limit: int) -> tuple[Notice, ...]:
+        """Those that are due, the oldest hold first."""
         ...
 
-    def posted(self, hold: str, again_at: int) -> None:
-        """0: it arrived, or is given up."""
+    def posted(self, hold: str, done: frozenset[str], again_at: int) -> None:
+        """``again_at`` 0: it arrived everywhere, or is given up."""
         ...
 
     def forget(self, decided_before: int, removed_before: int) -> int:

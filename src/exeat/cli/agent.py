@@ -27,7 +27,9 @@ from exeat.registry.model.agent import Agent, Charter, Scope
 from exeat.registry.model.names import parse_until, show_time, show_until
 
 app = typer.Typer(
-    help="Agents: who they are, who answers for them, what bounds them.", no_args_is_help=True
+    help="Agents: who they are, who answers for them, what bounds them.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 Owner = Annotated[str | None, typer.Option("--owner", help="Who answers for it.")]
 Deputy = Annotated[str | None, typer.Option("--deputy", help="Who answers if the owner is gone.")]
@@ -45,7 +47,11 @@ Ends = Annotated[str | None, typer.Option("--ends", help="Its last day, e.g. 202
 Groups = Annotated[
     list[str] | None, typer.Option("--group", help="A group that policy names; repeatable.")
 ]
-Text = Annotated[str | None, typer.Option()]
+Purpose = Annotated[str | None, typer.Option("--purpose", help="What it is for, in words.")]
+Environment = Annotated[
+    str | None, typer.Option("--environment", help="Where it runs, in words, e.g. production.")
+]
+Model = Annotated[str | None, typer.Option("--model", help="The model behind it, as declared.")]
 
 
 def _scope(old: Scope, servers: Any, effects: Any, actions: Any) -> Scope:
@@ -76,9 +82,9 @@ def add(  # noqa: PLR0913 - one per option
     action: Actions = None,
     ends: Ends = None,
     group: Groups = None,
-    purpose: Text = None,
-    environment: Text = None,
-    model: Text = None,
+    purpose: Purpose = None,
+    environment: Environment = None,
+    model: Model = None,
     reason: ReasonOption = NONE,
     home: HomeOption = None,
     as_: AsOption = None,
@@ -114,12 +120,14 @@ def change(  # noqa: PLR0913 - one per option
     action: Actions = None,
     ends: Ends = None,
     group: Groups = None,
-    purpose: Text = None,
+    purpose: Purpose = None,
     reason: ReasonOption = NONE,
     home: HomeOption = None,
     as_: AsOption = None,
 ) -> None:
-    """Change what is named; another scope or end date must be accepted again."""
+    """Change what is named; another scope or end date must be accepted again.
+
+    Repeatable options name all that is to be there: what they do not name is taken away."""
     desk = open_desk(home, as_)
     old = _get(desk, name)
     charter = replace(
@@ -144,6 +152,11 @@ def list_agents(home: HomeOption = None, as_json: JsonOption = False) -> None:
     desk = open_desk(home)
     with desk.state.registry.read() as read:
         agents = read.agents()
+        live = {person.id for person in read.people() if person.live}
+
+    def shown(person: PersonId | None) -> str:
+        return "-" if person is None else person if person in live else f"{person} (gone)"
+
     if as_json:
         show_json([agent.as_json() for agent in agents])
         return
@@ -153,8 +166,8 @@ def list_agents(home: HomeOption = None, as_json: JsonOption = False) -> None:
             (
                 a.id,
                 a.lifecycle.value,
-                a.charter.owner or "-",
-                a.charter.deputy or "-",
+                shown(a.charter.owner),
+                shown(a.charter.deputy),
                 ", ".join(sorted(a.scope.servers)) or "-",
                 "yes" if a.accepted else "no",
                 show_until(a.ends_at) if a.ends_at else "-",
@@ -232,6 +245,7 @@ def suspend(
     """Stop the agent at its next call."""
     desk = open_desk(home, as_)
     _moved(desk.registry.suspend(AgentId(name), desk.act(reason)))
+    next_step(f"exeat agent resume {name}   (an admin, when it may go on)")
 
 
 @app.command()

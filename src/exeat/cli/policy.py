@@ -55,7 +55,7 @@ def lint_command(directory: Directory, home: Home = None, catalogue: CatalogueFi
         if findings:
             typer.echo(f"{len(findings)} findings.", err=True)
             raise typer.Exit(EXIT_FINDINGS)
-        typer.echo(f"{len(files)} files, no findings.")
+        typer.echo(f"{len(files)} file{'' if len(files) == 1 else 's'}, no findings.")
 
 
 @app.command("test")
@@ -142,7 +142,10 @@ def _plain_errors() -> Iterator[None]:
 def _cases(directory: Path) -> list[Case]:
     paths = sorted((directory / "cases").glob("*.yaml"))
     if not paths:
-        raise Invalid(f"{directory / 'cases'} holds no *.yaml file", remedy="write a case first")
+        raise Invalid(
+            f"{directory / 'cases'} holds no *.yaml file",
+            remedy="write a case first: docs/reference/policy.md shows one",
+        )
     return [case for path in paths for case in load_cases(path.name, text_of(path))]
 
 

@@ -91,7 +91,9 @@ class EvidenceReader:
             if entry.index == index:
                 return entry
             break
-        raise NotFound(f"there is no entry {index} in this ledger")
+        raise NotFound(
+            f"There is no entry {index} in this ledger.", remedy="See `exeat evidence audit`."
+        )
 
     def decision(self, decision_id: str) -> tuple[Entry, Entry | None]:
         """A decision with its values, and its outcome if there is one.  Raises NotFound, Invalid."""

@@ -3,7 +3,9 @@
 from typing import Any, Final
 
 from exeat.core.decision import Decision, Reason, Verdict
+from exeat.core.errors import ExeatError
 from exeat.core.facts import ToolFacts
+from exeat.core.upstream_auth import CredentialFailed
 from exeat.gateway.inbound import RequestId
 from exeat.gateway.pipeline import Enforced
 from exeat.gateway.wire import encode, error_body, error_message, result_message
@@ -136,13 +138,16 @@ def unrecorded(request_id: RequestId, failure: str) -> bytes:
 
 
 def upstream_failed(
-    request_id: RequestId, server: str, reason: str, decision: str, *, sent: bool
+    request_id: RequestId, server: str, reason: str | ExeatError, decision: str, *, sent: bool
 ) -> bytes:
-    known = (
-        "whether it was carried out is unknown; do not repeat it blindly"
-        if sent
-        else "the action was not carried out; it is safe to try again"
-    )
+    """Where a credential is missing, what has to be done first is said instead of to try again."""
+    known = "the action was not carried out; it is safe to try again"
+    if sent:
+        known = "whether it was carried out is unknown; do not repeat it blindly"
+    elif isinstance(reason, CredentialFailed):
+        if reason.remedy:
+            known = f"the action was not carried out; {reason.remedy}"
+        reason = f"cannot be used: {reason}"
     return error_message(
         request_id,
         error_body(

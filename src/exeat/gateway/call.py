@@ -485,6 +485,9 @@ class Call:
         self.finish("rpc_error", digest=hashlib.sha256(body).digest(), size=len(body))
 
     def link_failed(self, reason: str, *, sent: bool) -> None:
+        self._fail(reason, sent=sent)
+
+    def _fail(self, reason: str | ExeatError, *, sent: bool) -> None:
         enforced = self._enforced
         self.answer.final(
             answers.upstream_failed(
@@ -504,7 +507,7 @@ class Call:
         if isinstance(error, ConsentNeeded):
             consent.ask(self._front, self, error)
         else:
-            self.link_failed(str(error), sent=False)
+            self._fail(error, sent=False)
 
     def _still(self) -> bool:
         enforced = self._enforced

@@ -97,7 +97,7 @@ class Clients:
             access = AccessRequest(
                 caller, "tools/list", ActionId("tools/list"), facts, "", None, "", {}, now
             )
-            decision = self.front.pipeline.state.view.pdp.decide(access)
+            decision = self.front.pipeline.ruling(access)
             if not decision.permitted:
                 return access, decision
         return None
@@ -111,7 +111,7 @@ class Clients:
             if enforced.receipt is None:
                 answer.final(answers.unrecorded(request.id, enforced.failure))
             else:
-                answer.final(answers.denial(request.id, request.method, enforced))
+                self.front.deny(answer, request, enforced)
 
         run = principal_key(access.caller)
         self.front.pipeline.submit(access, run, "", then, decision)
@@ -127,7 +127,7 @@ class Clients:
         if server is not None:
             found = front.router.one(server)
             opened = await self._open(session, found, caller) if found is not None else "is unknown"
-            if isinstance(opened, str):
+            if isinstance(opened, str | ExeatError):
                 front.sessions.end(session)
                 failed = answers.upstream_failed(request.id, server, opened, "", sent=False)
                 answer.final(failed)
@@ -145,15 +145,20 @@ class Clients:
 
     async def _open(
         self, session: ClientSession, found: tuple[ServerFacts, UpstreamServer], caller: Caller
-    ) -> Mapping[str, Any] | str:
+    ) -> Mapping[str, Any] | ExeatError:
         facts, upstream = found
         route = Route(facts, upstream, caller, session, session.principal, "", "", session.offers)
-        made = await self.front.router.make_link(route)
-        if isinstance(made, ConsentNeeded):  # each later request can lead to the page
+        try:
+            made = await self.front.router.make_link(route)
+            if isinstance(made, ExeatError):
+                raise made
+            if made.era is Era.LEGACY:
+                return upstream.about_of(made)
+            return await upstream.about_for(route.principal, route.offers)
+        except ConsentNeeded:  # each later request can lead to the page
             return {"capabilities": _AGGREGATE, "serverInfo": INFO}
-        if isinstance(made, ExeatError):
-            return str(made)
-        return upstream.about_of(made)
+        except ExeatError as failure:
+            return failure
 
     async def _discover(
         self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
@@ -163,12 +168,12 @@ class Clients:
             found = self.front.router.one(server)
             try:
                 if found is not None:
-                    await found[1].prepare(principal_key(caller), offered(request, None))
-                    about = found[1].about
+                    who = principal_key(caller)
+                    about = await found[1].about_for(who, offered(request, None))
             except ConsentNeeded:  # each later request can lead to the page
                 pass
             except ExeatError as failure:
-                failed = answers.upstream_failed(request.id, server, str(failure), "", sent=False)
+                failed = answers.upstream_failed(request.id, server, failure, "", sent=False)
                 answer.final(failed)
                 return
         result: dict[str, Any] = {
@@ -280,6 +285,10 @@ class Clients:
         self, answer: ClientAnswer, request: Request, caller: Caller, session: ClientSession | None
     ) -> Exchange | None:
         """On the aggregate: changes of the lists, as the gateway sees them; log levels to every server."""
+        refused = self._may_not_act(caller, None)
+        if refused is not None:
+            self._refuse_handshake(answer, request, *refused)
+            return Waiting(answer)
         self.front.pipeline.ledger.count("local_" + request.method.replace("/", "_"), None)
         if request.method == "logging/setLevel":
             answer.final(result_message(request.id, b"{}"))

@@ -85,7 +85,7 @@ class Lists:
         except ExeatError as failure:
             front.pipeline.outcome(enforced, "failed", cause="upstream_failed")
             answer.final(
-                answers.upstream_failed(request.id, server, str(failure), enforced.id, sent=False)
+                answers.upstream_failed(request.id, server, failure, enforced.id, sent=False)
             )
             return
         key = LIST_KEY[request.method]

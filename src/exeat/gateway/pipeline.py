@@ -28,7 +28,7 @@ from exeat.gateway.authority import within_token
 from exeat.gateway.gate import Gate, Passed
 from exeat.gateway.ports import LiveState, Recorder, View
 from exeat.identity.rules.principal import still_stands
-from exeat.policy.preconditions import REMEDIES
+from exeat.policy.preconditions import REMEDIES, principal
 
 DENIALS_MAX: Final = 200
 """Denials that one run is told the details of, per window (GW-8, APP-12)."""
@@ -238,6 +238,10 @@ class Pipeline:
             return decision
         return within_token(request, decision, view.snapshot)
 
+    def ruling(self, request: AccessRequest) -> Decision:
+        """What would be decided now, with nothing recorded: for what precedes actions."""
+        return self._decide(self.state.view, request)
+
     def _again(self, enforced: Enforced, cause: str) -> Enforced:
         """Step 4: what was suspended or forbidden while the record was written must not leave."""
         if enforced.decision.verdict is not Verdict.PERMIT:
@@ -287,12 +291,15 @@ class Pipeline:
         return replace(request, caller=caller, server=server, tool=tool, now=now)
 
     def stands(self, caller: Caller) -> bool:
-        """Whether what the caller began may go on: credential, agent and user are good still."""
+        """Whether what the caller began may go on: credential, agent, user, and the agents that the
+        authority came through, are good still."""
         view = self.state.view
-        agent = view.snapshot.agents.get(caller.agent.id)
-        user = caller.user
-        if agent is None or agent.lifecycle is not Lifecycle.ACTIVE:
-            return False
+        user, now = caller.user, self.clock()
+        before = caller.token.actors if caller.token is not None else ()
+        for name in (caller.agent.id, *before):
+            agent = view.snapshot.agents.get(name)
+            if agent is None or principal(Caller(agent, None, ""), now) is not None:
+                return False
         known = view.snapshot.people.get(user.id) if user is not None else None
         if user is not None and (known is None or not known.live):
             return False
@@ -303,7 +310,9 @@ class Pipeline:
         if caller.token is not None:
             return still_stands(caller, view.snapshot, self.clock())
         credential = self._credentials(view).get(caller.credential)
-        return credential is not None and credential.expires_at > self.clock()
+        if credential is None or caller.agent.id in view.snapshot.proofs:
+            return False  # of a key nobody can prove possession (ID-4)
+        return credential.expires_at > self.clock()
 
     def _credentials(self, view: View) -> Mapping[str, CredentialFacts]:
         """Live keys by their public id."""

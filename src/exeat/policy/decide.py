@@ -119,6 +119,20 @@ class Pdp:
             detail = f"the decision failed: {type(error).__name__}: {error}"[:400]
             return self._denied(Outcome(Reason.POLICY_ERROR, detail=detail), "")
 
+    def _observed(self, request: AccessRequest, decision: Decision) -> Decision:
+        """POL-10: an observed agent's call goes as it came, and budgets bind it like any other."""
+        found = observed(request, decision)
+        if found is decision or not self._budgets:
+            return found
+        try:
+            charges = budget_charges(self.controls, request, request.arguments)
+        except Refused as refusal:
+            return self._refused(refusal, decision.input_digest, decision.arguments)
+        todo = obligations(
+            request, Way(Outcome(found.reason), request.arguments), charges, self.controls
+        )
+        return replace(found, charges=charges, obligations=todo)
+
     def _decide(self, request: AccessRequest) -> Decision:
         route = self.route(
             request.caller, request.server, request.method, request.action, request.tool
@@ -162,20 +176,6 @@ class Pdp:
         except Refused as refusal:
             return self._refused(refusal, digest, arguments)
         return self._denied(outcome, digest, arguments)
-
-    def _observed(self, request: AccessRequest, decision: Decision) -> Decision:
-        """POL-7, and POL-10: budgets bind an observed agent as ever."""
-        found = observed(request, decision)
-        if found is decision or not self._budgets:
-            return found
-        leaving = request.arguments if found.narrowed is None else found.narrowed
-        try:
-            charges = budget_charges(self.controls, request, leaving)
-        except Refused as refusal:
-            return self._refused(refusal, decision.input_digest, decision.arguments)
-        todo = obligations(request, Way(Outcome(found.reason), leaving), charges, self.controls)
-        both = tuple(dict.fromkeys((*found.obligations, *todo)))
-        return replace(found, charges=charges, obligations=both)
 
     def _kill(self, request: AccessRequest) -> str:
         caller = request.caller

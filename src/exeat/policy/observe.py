@@ -38,7 +38,10 @@ def observed(request: AccessRequest, decision: Decision) -> Decision:
         verdict=Verdict.PERMIT,
         reason=Reason.OBSERVED,
         remedy="",
+        obligations=(),
+        narrowed=None,
         hold=(),
+        slice="",
         would=(met, *decision.would),
     )
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from exeat.approvals.model.grant import Grant, scope
 from exeat.approvals.model.hold import Answer, Hold, HoldState, Word
-from exeat.approvals.store import Load
+from exeat.approvals.store import Load, Notice
 from exeat.core.controls import Channel
 from exeat.core.errors import Conflict
 from exeat.core.event import Event
@@ -98,12 +98,15 @@ class SqlApprovalsRead:
         unused = (holds.c.state == HoldState.APPROVED.value) & (holds.c.use_by <= now)
         return self._holds(unanswered | unused, holds.c.expires_at, limit)
 
-    def untold(self, now: int, limit: int) -> tuple[tuple[Hold, int], ...]:
+    def notices(self, now: int, limit: int) -> tuple[Notice, ...]:
         due = (holds.c.notify_at > 0) & (holds.c.notify_at <= now)
-        query = sa.select(holds.c.id, holds.c.notify_tries).where(due)
-        tries = {r.id: r.notify_tries for r in self._tx.execute(query.limit(limit))}
-        found = self._holds(holds.c.id.in_(list(tries)), holds.c.asked_at)
-        return tuple((hold, tries[hold.id]) for hold in found)
+        query = sa.select(holds.c.id, holds.c.notified, holds.c.notify_tries).where(due)
+        rows = {row.id: row for row in self._tx.execute(query.limit(limit))}
+        found = self._holds(holds.c.id.in_(list(rows)), holds.c.asked_at)
+        return tuple(
+            Notice(hold, frozenset(rows[hold.id].notified.split()), rows[hold.id].notify_tries)
+            for hold in found
+        )
 
     def _holds(
         self, which: sa.ColumnElement[bool], order: Any = None, limit: int | None = None
@@ -145,6 +148,7 @@ class SqlApprovalsChange(SqlApprovalsRead):
                 grant_id=hold.grant,
                 notify_at=hold.asked_at,
                 notify_tries=0,
+                notified="",
             )
         )
         self.tell(event)
@@ -222,9 +226,12 @@ class SqlApprovalsChange(SqlApprovalsRead):
         self.tell(event)
         return True
 
-    def posted(self, hold: str, again_at: int) -> None:
-        once_more = holds.c.notify_tries + 1
-        values = {"notify_at": again_at, "notify_tries": once_more}
+    def posted(self, hold: str, done: frozenset[str], again_at: int) -> None:
+        values = {
+            "notify_at": again_at,
+            "notify_tries": holds.c.notify_tries + 1,
+            "notified": " ".join(sorted(done)),
+        }
         self._tx.execute(holds.update().where(holds.c.id == hold).values(values))
 
     def forget(self, decided_before: int, removed_before: int) -> int:

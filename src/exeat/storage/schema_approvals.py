@@ -61,11 +61,13 @@ holds = sa.Table(
     _named("grant_id"),
     _moment("notify_at"),
     sa.Column("notify_tries", sa.Integer, nullable=False),
+    _named("notified"),
     sa.Index("approval_holds_by_state", "state", "expires_at"),
     sa.Index("approval_holds_by_agent", "agent", "asked_at"),
     sa.Index("approval_holds_by_notice", "notify_at"),
 )
-"""``binding``: its digest.  ``notify_at``: when it is next posted to a webhook; 0: it was, or is not."""
+"""``binding``: its digest.  ``notify_at``: when others are next told of it; 0: never again.
+``notified``: those who know, apart by a space."""
 answers = sa.Table(
     "approval_answers",
     metadata,
