@@ -14,6 +14,7 @@ _KINDS: Final = {
     "fresh": ", argument rules, new values",
 }
 _PLAIN: Final = {
+    "growth": "A decision under 10,000 policies against one under 100",
     "profile": "Where each microsecond goes (our Python only)",
     "evidence": "The record alone",
     "size": "Large results",

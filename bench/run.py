@@ -29,6 +29,7 @@ import uvloop
 from budgets import budgets
 from decision import decisions
 from evidence import evidence
+from growth import growth
 from load import LEGACY, MODERN, Plan, Tally, drive, open_session
 from report import write_report
 from revocation import revocation
@@ -46,6 +47,7 @@ PATHS: Final = {"json": "/json", "sse": "/stream"}
 PARTS: Final = (
     "call",
     "decision",
+    "growth",
     "profile",
     "evidence",
     "size",
@@ -245,6 +247,7 @@ def measure_parts(
         results["decision"] = decisions(counts, 200 if asked.smoke else 3_000)
     minutes = asked.soak_minutes or long["soak_min"]
     others: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "growth": lambda: growth(200 if asked.smoke else 10_000, 200 if asked.smoke else 3_000),
         "profile": lambda: run_profile(OUT),
         "evidence": lambda: evidence(OUT, long["evidence_s"]),
         "size": lambda: sizes(core, rest, OUT, long["size_s"]),

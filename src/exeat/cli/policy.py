@@ -10,7 +10,9 @@ import typer
 
 from exeat.cli import policy_apply as _apply
 from exeat.cli import policy_diff as _diff
+from exeat.cli import policy_library as _library
 from exeat.cli import policy_replay as _replay
+from exeat.cli import policy_suggest as _suggest
 from exeat.cli.desk import open_desk, open_home
 from exeat.cli.policy_files import policy_files, text_of
 from exeat.core.errors import ExeatError, Invalid, NotFound
@@ -205,8 +207,14 @@ def _pretty(context: str) -> str:
 
 
 app.command("apply")(_apply.apply)
+app.command("propose")(_apply.propose)
+app.command("proposals")(_apply.proposals)
+app.command("approve")(_apply.approve)
+app.command("withdraw")(_apply.withdraw)
 app.command("versions")(_apply.versions)
 app.command("rollback")(_apply.rollback)
 app.command("replay")(_replay.replay)
 app.command("shadow-report")(_replay.shadow_report)
 app.command("diff")(_diff.diff)
+app.command("suggest")(_suggest.suggest)
+app.add_typer(_library.app, name="library")
