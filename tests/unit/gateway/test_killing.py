@@ -1,15 +1,19 @@
 """A kill stops what comes and ends what is under way (APP-9)."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from held_calls import answered, waiting
 from requirements import requirement
-from worlds import ADA, BOB, UP, Seen, World, until
+from worlds import ADA, BOB, NOW, UP, Seen, World, until
 
+from exeat.core.facts import PersonFacts
+from exeat.core.ids import AgentId
 from exeat.core.kills import Kills, Target
-from exeat.gateway.killing import end_killed
+from exeat.core.request import TokenFacts
+from exeat.gateway.killing import end_killed, killed
 
 pytestmark = pytest.mark.anyio
 HITS = [
@@ -175,3 +179,20 @@ async def test_a_subscription_to_the_gateway_itself_ends(
         while await client.chunk():
             pass
     assert not world.front.clients.streams
+
+
+@requirement("APP-9", "ID-5")
+async def test_users_and_those_who_delegated_are_met_too(world: World) -> None:
+    await world.ask(world.tool())
+    plain = world.ledger.decisions[0][0]
+    token = TokenFacts("https://id", "c", None, NOW + 10**15, actors=(AgentId("eve"),))
+    caller = replace(plain.caller, user=PersonFacts(ADA, True), token=token)
+    access = replace(plain, caller=caller)
+    for (target, name), stops in {
+        (Target.USER, ADA): True, (Target.AGENT, "eve"): True, (Target.RUN, "bot/ada"): True,
+        (Target.USER, BOB): False, (Target.AGENT, "other"): False, (Target.RUN, "r2"): False,
+    }.items():  # fmt: skip
+        kill(world, target, name)
+        assert bool(killed(world.state.view, access, "bot/ada")) is stops, (target, name)
+    kill(world, Target.RUN, "r2")
+    assert killed(world.state.view, replace(access, run="r2"), "bot/ada") == "k-1"
