@@ -21,6 +21,7 @@ _PLAIN: Final = {
     "scale": "Scale",
     "revocation": "From the commit of a change to the last permitted call",
     "token": "A credential, CPU in µs",
+    "budgets": "Reserving from two budgets, durably",
     "soak": "Soak",
 }
 _WIDTH: Final = 760

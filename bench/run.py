@@ -26,6 +26,7 @@ from typing import Any, Final
 
 import targets
 import uvloop
+from budgets import budgets
 from decision import decisions
 from evidence import evidence
 from growth import growth
@@ -53,11 +54,13 @@ PARTS: Final = (
     "scale",
     "revocation",
     "token",
+    "budgets",
     "soak",
 )
 LONG: Final[dict[str, Any]] = {
     "evidence_s": 10.0,
     "token_s": 3.0,
+    "budgets_s": 5.0,
     "size_s": 8.0,
     "soak_min": 60.0,
     "changes": 1_000,
@@ -71,6 +74,7 @@ LONG: Final[dict[str, Any]] = {
 QUICK: Final[dict[str, Any]] = {
     "evidence_s": 3.0,
     "token_s": 1.5,
+    "budgets_s": 2.0,
     "size_s": 3.0,
     "soak_min": 1.0,
     "changes": 50,
@@ -84,6 +88,7 @@ QUICK: Final[dict[str, Any]] = {
 SMOKE: Final[dict[str, Any]] = {
     "evidence_s": 0.3,
     "token_s": 0.3,
+    "budgets_s": 0.2,
     "size_s": 0.4,
     "soak_min": 0.05,
     "changes": 5,
@@ -249,6 +254,7 @@ def measure_parts(
         "scale": lambda: scale(core, rest, OUT, long["scale"]),
         "revocation": lambda: revocation(rest, OUT, (1, 2, 4), long["changes"]),
         "token": lambda: tokens(core, rest, OUT, long["token_s"]),
+        "budgets": lambda: budgets(OUT, long["budgets_s"]),
         "soak": lambda: soak(core, rest, OUT, minutes * 60),
     }
     for name, run in others.items():

@@ -13,6 +13,7 @@ from requirements import requirement
 from starlette.routing import Route
 
 from exeat.app.control_app import Beside
+from exeat.identity.authorization.model.grant import Grant
 from exeat.storage.state import open_state
 
 pytestmark = pytest.mark.anyio
@@ -301,10 +302,25 @@ async def test_we_are_no_open_redirector(portal: Portal, browser: Browser) -> No
 
 @requirement("GW-10")
 async def test_the_token_endpoint_fetches_little_for_strangers(portal: Portal) -> None:
-    for n in range(30):
-        name = f"https://app{n}.example.com/client.json"
-        answer = await portal.token(grant_type="refresh_token", client_id=name, refresh_token="x")
-    assert answer.status_code == 429
+    """Nothing of clients that nobody gave an authorization to, and of others so much a minute."""
+    names = [f"https://app{n}.example.com/client.json" for n in range(30)]
+
+    async def shown() -> int:
+        for name in names:
+            answer = await portal.token(
+                grant_type="refresh_token", client_id=name, refresh_token="x"
+            )
+        return int(answer.status_code)
+
+    assert await shown() == 429
+    assert portal.web.asked == []
+    portal.later(60)
+    with portal.state.authorization.change() as tx:
+        for name in names:
+            tx.save_grant(
+                Grant(f"g-{name}", name, ADA, None, RESOURCE, (), portal.now, portal.now + 10**15)
+            )
+    assert await shown() == 429
     assert len(portal.web.asked) == 20
 
 

@@ -236,3 +236,13 @@ def test_agent_and_state_of_two_moments_are_not_mixed(world: World) -> None:
     world.registry.suspend(BOT, act())
     with pytest.raises(Conflict, match="changed meanwhile"):
         answer(agent, world.state.snapshot(), _pdp(world), Kept(), NOW)
+
+
+@requirement("REG-10", "POL-7")
+def test_an_observed_agent_is_said_to_be_observed(world: World) -> None:
+    policy = '@id("x") permit(principal == Agent::"bot", action == Action::"git/push", resource);'
+    assert ask(world, policy).permitted.observed_until == ""
+    world.registry.observe(BOT, 3600, act())
+    observed = ask(world).permitted
+    assert observed.observed_until == "2027-01-15T09:00:00Z"
+    assert ask(world, now=NOW + 3600 * 10**9).permitted.observed_until == ""

@@ -1,13 +1,12 @@
 """Answering: an authenticated person approves or denies what was shown (APP-2, APP-3, APP-6)."""
 
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Final
 
 from exeat.approvals.model.bounds import Bounds
 from exeat.approvals.model.exact import exact
 from exeat.approvals.model.grant import Grant
-from exeat.approvals.model.hold import MINUTE_NS, Answer, Hold, HoldState, Shown, Word
+from exeat.approvals.model.hold import MINUTE_NS, Answer, Hold, HoldState, Shown, Word, committed
 from exeat.approvals.model.standing import Standing
 from exeat.approvals.rules import authority
 from exeat.approvals.rules.fitting import check
@@ -115,7 +114,9 @@ class Answers:
                 )
             check(said.bounds, shown.leaving, now)
             sealed = seal_bounds(self._seals, hold, said.person, said.bounds)
-            answer = replace(answer, bounds=_digest(hold, said.bounds), sealed=sealed)
+            answer = replace(
+                answer, bounds=committed(shown.salt, exact(said.bounds.as_json())), sealed=sealed
+            )
         return self._approved(tx, hold, answer, said, shown, standing)
 
     def _approved(
@@ -246,8 +247,3 @@ def _check_reason(reason: str) -> None:
             "The reason is long or holds control characters.",
             remedy=f"Say it in one line of at most {REASON_MAX_CHARS} characters.",
         )
-
-
-def _digest(hold: Hold, bounds: Bounds) -> str:
-    """Bound to the hold, so that it does not tell which values the bounds name elsewhere."""
-    return sha256(f"{hold.id}\n{exact(bounds.as_json())}".encode()).hexdigest()

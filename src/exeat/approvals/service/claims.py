@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from exeat.approvals.model.grant import scope
-from exeat.approvals.model.hold import EXEAT, GATEWAY, SECOND_NS, Hold, HoldState
+from exeat.approvals.model.hold import EXEAT, GATEWAY, SECOND_NS, Hold, HoldState, committed
 from exeat.approvals.model.standing import Standing
 from exeat.approvals.rules import authority
 from exeat.approvals.rules.fitting import fits
@@ -24,6 +24,7 @@ DENIAL_STANDS_NS: Final = HOUR_NS
 ASKED_MAX: Final = 50
 NAMED_MAX: Final = 5
 ID_BYTES: Final = 10
+SALT_BYTES: Final = 16
 Draw = Callable[[int], bytes]
 """That many random bytes."""
 
@@ -156,7 +157,7 @@ class Claims:
         able = authority.able(held.alternatives, held.binding, standing)
         if not able:
             return Declined("", "nobody", "Nobody who could approve this call is there to ask.")
-        hold_id = new_id("h", self._draw)
+        hold_id, salt = new_id("h", self._draw), self._draw(SALT_BYTES).hex()
         hold = Hold(
             hold_id,
             held.binding,
@@ -164,10 +165,11 @@ class Claims:
             held.why,
             held.effect,
             held.sink,
-            seal_held(self._seals, hold_id, held),
+            seal_held(self._seals, hold_id, held, salt),
             tuple(sorted(able))[:ASKED_MAX],
             now,
             authority.deadline(held.alternatives, now, standing),
+            committed(salt, held.binding.digest),
         )
         tx.add_hold(hold, told(asked_kind("requested", hold), hold, now))
         return _waiting(hold)

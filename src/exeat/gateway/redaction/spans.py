@@ -1,0 +1,15 @@
+"""Places in a text."""
+
+from typing import Protocol
+
+Span = tuple[int, int]
+"""Start and end, in characters."""
+
+
+class Match(Protocol):
+    """What of a match of re2 the rules use (the package has no types)."""
+
+    def span(self, group: int = 0) -> Span: ...
+    def start(self, group: int = 0) -> int: ...
+    def end(self, group: int = 0) -> int: ...
+    def group(self, group: int = 0) -> str | None: ...
