@@ -142,6 +142,11 @@ def _show_permitted(permitted: Permitted) -> None:
     say(f"2. What is permitted, until {permitted.until or '(no end date)'}?")
     if permitted.stopped:
         say(f"   Nothing at present: {permitted.stopped}.")
+    if permitted.observed_until:
+        say(
+            f"   OBSERVED until {permitted.observed_until}: what policy would refuse is let through "
+            "and recorded, but for what deletes, sends, pays or executes."
+        )
     policy = permitted.policy
     if policy is None:
         say("   No policy is in force, so everything is denied.")

@@ -100,13 +100,15 @@ class ActionAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """``stopped``: why every call is denied at present, or empty.  ``until``: the last day."""
+    """``stopped``: why every call is denied at present, or empty.  ``until``: the last day.
+    ``observed_until``: until then what policy would refuse it is only recorded (POL-7), or empty."""
 
     stopped: str
     until: str
     policy: Mapping[str, Any] | None
     findings: tuple[str, ...]
     actions: tuple[ActionAnswer, ...]
+    observed_until: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,7 @@ def _permitted(agent: AgentFacts, snapshot: Snapshot, pdp: Pdp, now: int) -> Per
         policy,
         tuple(str(finding) for finding in pdp.findings),
         tuple(actions),
+        show_time(agent.observe_until) if now < agent.observe_until else "",
     )
 
 

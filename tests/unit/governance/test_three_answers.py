@@ -260,3 +260,13 @@ def test_what_is_killed_is_never_permitted(
     assert found.stopped == (says if all_stopped else "")
     killed = [a for a in found.actions if a.action.startswith("git/") and a.why == says]
     assert [each.permission for each in killed] == [Permission.NEVER] * tools
+
+
+@requirement("REG-10", "POL-7")
+def test_an_observed_agent_is_said_to_be_observed(world: World) -> None:
+    policy = '@id("x") permit(principal == Agent::"bot", action == Action::"git/push", resource);'
+    assert ask(world, policy).permitted.observed_until == ""
+    world.registry.observe(BOT, 3600, act())
+    observed = ask(world).permitted
+    assert observed.observed_until == "2027-01-15T09:00:00Z"
+    assert ask(world, now=NOW + 3600 * 10**9).permitted.observed_until == ""
