@@ -21,7 +21,7 @@ SECRET: Final = secrets.SECRET
 DETECTORS: Final = (SECRET, CARD, IBAN, EMAIL, PHONE)
 """Where two overlap, the first names the place."""
 FIELD: Final = "field"
-STEPS_MAX: Final = 100_000
+STEPS_MAX: Final = 50_000
 """Matches that one result may cost: what looks like values on every line is withheld, not searched
 for seconds."""
 _MEMORY_BYTES: Final = 64 * 1024 * 1024
