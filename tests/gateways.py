@@ -103,9 +103,11 @@ class NotStarted(Exception):
 class Gateway(Server):
     """`exeat up` on a home, in a process of its own."""
 
-    def __init__(self, home: Path, port: int = 0, **settings: str) -> None:
+    def __init__(
+        self, home: Path, port: int = 0, options: Sequence[str] = (), **settings: str
+    ) -> None:
         env = environ(**{f"EXEAT_{name.upper()}": value for name, value in settings.items()})
-        argv = [sys.executable, "-c", UP, "--home", str(home), "--port", str(port)]
+        argv = [sys.executable, "-c", UP, "--home", str(home), "--port", str(port), *options]
         super().__init__(argv, "exeat is up: ", env)
         self.home = home
         self.url = self.line.strip().rpartition(" ")[2]

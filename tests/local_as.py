@@ -25,6 +25,7 @@ class LocalAs:
     answer: dict[str, Any] = field(default_factory=dict)
     """Added to each token answer."""
     scopes: list[str] | None = None
+    client_secret: str = "s3cret"
     numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
@@ -58,7 +59,7 @@ class LocalAs:
     def register(self, asked: Asked) -> Answer:
         client = f"client-{next(self.numbers)}"
         self.clients[client] = asked.json
-        made = {"client_id": client, "client_secret": "s3cret", **asked.json}
+        made = {"client_id": client, "client_secret": self.client_secret, **asked.json}
         return Answer({"token_endpoint_auth_method": "client_secret_basic", **made}, 201)
 
     def authorize(self, url: str) -> dict[str, str]:

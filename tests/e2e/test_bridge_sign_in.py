@@ -182,7 +182,7 @@ def status_of(site: Site, token: str) -> int:
 
 
 @requirement("GW-6", "ID-7")
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize("mode", ["auto", pytest.param("legacy", marks=pytest.mark.long)])
 async def test_the_first_call_signs_in_and_the_next_start_needs_nobody(
     desk: Desk, site: Site, mode: str
 ) -> None:
@@ -216,6 +216,7 @@ async def test_no_token_is_told_to_anybody(desk: Desk, site: Site) -> None:
         assert secret and secret not in said + argv + site.gateway.output + desk.pages.read_text()
 
 
+@pytest.mark.long
 @requirement("GW-6", "ID-7")
 async def test_a_token_that_ends_is_renewed_without_anybody(desk: Desk, site: Site) -> None:
     async with desk.bridge() as bridge:
@@ -235,6 +236,7 @@ async def test_a_token_that_ends_is_renewed_without_anybody(desk: Desk, site: Si
     assert len(desk.visited) == 1
 
 
+@pytest.mark.long
 @requirement("GW-6", "ID-7")
 async def test_after_a_revocation_the_person_is_asked_again(desk: Desk, site: Site) -> None:
     async with desk.bridge() as bridge:
@@ -253,6 +255,7 @@ async def test_after_a_revocation_the_person_is_asked_again(desk: Desk, site: Si
     assert desk.kept["client_id"] != before["client_id"]
 
 
+@pytest.mark.long
 @requirement("GW-6", "ID-2")
 async def test_a_call_that_needs_more_scope_asks_for_all_together(desk: Desk, site: Site) -> None:
     async with desk.bridge() as bridge:
@@ -272,6 +275,7 @@ async def test_a_call_that_needs_more_scope_asks_for_all_together(desk: Desk, si
     assert set(desk.kept["scopes"]) == set(asked)
 
 
+@pytest.mark.long
 @requirement("GW-6", "ID-7")
 async def test_two_bridges_ask_once_and_never_renew_against_each_other(desk: Desk) -> None:
     async with desk.bridge() as one, desk.bridge() as other:
@@ -296,6 +300,7 @@ async def test_closed_registration_is_said_with_the_next_step(desk: Desk, site: 
     assert not desk.visited and "Traceback" not in desk.log.read_text()
 
 
+@pytest.mark.long
 @requirement("GW-6", "ID-7")
 async def test_a_client_that_an_admin_added_needs_no_registration(desk: Desk, site: Site) -> None:
     site.let_register(0)
@@ -310,6 +315,7 @@ async def test_a_client_that_an_admin_added_needs_no_registration(desk: Desk, si
     assert desk.kept["client_id"] == client
 
 
+@pytest.mark.long
 @requirement("GW-6", "ID-7")
 async def test_a_person_who_says_no_or_never_comes_back(desk: Desk) -> None:
     async with desk.bridge() as bridge:
@@ -323,6 +329,7 @@ async def test_a_person_who_says_no_or_never_comes_back(desk: Desk) -> None:
         assert "Nobody signed in within" in (await bridge.ask())["error"]["message"]
 
 
+@pytest.mark.long
 @requirement("GW-6", "ID-7")
 async def test_signing_in_ahead_and_signing_out(desk: Desk, site: Site) -> None:
     done, _ = await asyncio.gather(asyncio.to_thread(desk.run, "--sign-in"), desk.consents())

@@ -18,7 +18,10 @@ from exeat.identity.authorization.model.doing import Doing
 from exeat.identity.authorization.service.clients import Clients
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium (apt install chromium)")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium (apt install chromium)"),
+]
 
 
 @pytest.fixture

@@ -125,6 +125,7 @@ def test_under_tls(home: Home, tmp_path: Path) -> None:
         person.close()
 
 
+@pytest.mark.long
 @requirement("ID-7")
 def test_of_several_workers_one_signs_people_in_for_all(home: Home) -> None:
     with running(start_matrix_server()) as upstream:

@@ -229,6 +229,7 @@ def test_the_doctor_knows_the_workers(world: World, gateway: Gateway) -> None:
     assert not Path(world.home.path / "gw1-3.lock").exists()
 
 
+@pytest.mark.long
 @requirement("EVD-1", "EVD-4")
 def test_a_backup_holds_every_log_and_can_be_gone_on_with(
     world: World, gateway: Gateway, tmp_path: Path
@@ -347,6 +348,7 @@ def test_what_cannot_start_says_why_and_leaves_nothing(bare: World) -> None:
     assert holder(bare.home.path, "gw1-1")[1] is False
 
 
+@pytest.mark.long
 @requirement("GW-14")
 def test_systemd_hears_of_the_whole_and_a_renewed_certificate_reaches_every_worker(
     bare: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

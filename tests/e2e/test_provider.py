@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -29,6 +30,7 @@ from exeat.core.upstream_auth import AuthMode, UpstreamAuth
 from exeat.identity.authorization.model.doing import Doing
 from exeat.identity.authorization.service.clients import Clients, New
 
+pytestmark = pytest.mark.long
 TOOL = "add"
 CONFIGURED = """
 [[issuers]]
@@ -85,9 +87,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         spec = home.state.snapshot().specs[server]
         definitions = asyncio.run(fetch_definitions(spec, path))
         home.pin_all(server, definitions)
+        home.pin_all(home.server("beside", url=url_of(upstream)), definitions)
         home.policy('@id("all") permit(principal, action, resource);')
         for name in ("invoice-bot", "planner-bot", "worker-bot"):
-            home.agent(name, ["up"])
+            home.agent(name, ["up", "beside"])
         for client in ("invoice-service", "planner", "worker"):
             agent = AgentId(f"{client.removesuffix('-service')}-bot")
             home.registry.bind(provider.issuer, client, None, agent, home.act())
@@ -135,6 +138,33 @@ def test_a_user_who_signed_in_and_a_client_that_is_adopted(place: Place) -> None
     assert (leaf.agent.id, leaf.user, leaf.user_live) == ("desktop-bob", "bob", True)
     unknown = place.provider.sign_in("u-zoe", place.resource)["access_token"]
     assert place.call(unknown) == (200, "agent_unregistered")
+
+
+@requirement("ID-1", "ID-3")
+@pytest.mark.parametrize("who", ["u-bob", ""])
+def test_no_token_of_the_provider_is_good_at_another_endpoint(place: Place, who: str) -> None:
+    """A person's, who signed in, and a workload's; each way round, and the endpoint of all servers, too."""
+    paths = {name: place.gateway.endpoint(name) for name in ("up", "beside", "")}
+    tokens = {
+        name: place.provider.sign_in(who, resource)["access_token"]
+        if who
+        else place.provider.token("invoice-service", resource)
+        for name, resource in paths.items()
+    }
+    for name, token in tokens.items():
+        for other, resource in paths.items():
+            path = urlsplit(resource).path
+            wire = Wire(place.gateway.port, token, path)
+            wire.call(TOOL if other else f"up__{TOOL}", a=1, b=2)
+            if name == other:
+                assert wire.status == 200, (name, other)
+                continue
+            assert wire.status == 401, (name, other)
+            assert wire.fields["www-authenticate"].partition(", scope=")[0] == (
+                'Bearer realm="exeat", error="invalid_token", error_description='
+                '"The token is for another resource", resource_metadata="'
+                f'{resource.removesuffix(path)}/.well-known/oauth-protected-resource{path}"'
+            )
 
 
 @requirement("ID-5")

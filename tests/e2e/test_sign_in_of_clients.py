@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -28,18 +29,23 @@ from gateways import (
     url_of,
 )
 from homes import ADA, BOB, Home
+from issuing import ec_key
+from joserfc import jwt
 from mcp import Client
 from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import OAuthToken
 from portal import authorize_path
 from requirements import requirement
 from signing_in import CALLBACK, Kept, Person, issuer_of, stock_client
 
 from exeat.evidence.model import EventLeaf
 from exeat.identity.authorization.model.doing import Doing
+from exeat.identity.authorization.rules.credentials import ASSERTION
 from exeat.identity.authorization.service.clients import Clients
 from exeat.identity.signin.service import RelyingParty, SignIn
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.anyio
 
 
@@ -71,12 +77,14 @@ class Publisher:
         authority = Authority(folder)
         certificate, key = authority.issue("localhost")
         self.ca, self.asked = authority.path, 0
+        self.more: dict[str, dict[str, Any]] = {}
         publisher = self
 
         class Pages(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 publisher.asked += 1
-                body = json.dumps(publisher.document).encode()
+                said = publisher.more.get(self.path, publisher.document)
+                body = json.dumps(said).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -180,6 +188,30 @@ async def test_the_whole_dance(world: World) -> None:
         assert secret is not None and secret not in everything
 
 
+@requirement("ID-7")
+def test_the_agent_of_the_how_to_signs_in(world: World, tmp_path: Path) -> None:
+    """The page's own code, with another address: printed link, consent, list of tools."""
+    page = (ROOT / "docs" / "how-to" / "sign-in-a-client.md").read_text(encoding="utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    url = world.gateway.endpoint("m")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = f"PORT = {free.getsockname()[1]}"
+    code = code.replace("http://127.0.0.1:8717/mcp/time", url).replace("PORT = 33418", port)
+    (tmp_path / "agent.py").write_text(code)
+    world.let_register()
+    person = world.person()
+    with subprocess.Popen(
+        [sys.executable, "agent.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as agent:
+        assert agent.stdout is not None
+        link = agent.stdout.readline().removeprefix("Sign in: ").strip()
+        assert httpx2.get(person.sent_to(link, agent="second")).status_code == 200
+        assert "'add'" in agent.stdout.read()
+    assert agent.returncode == 0
+    person.close()
+
+
 @requirement("GW-10")
 @requirement("ID-7")
 async def test_a_client_that_is_known_by_its_address(world: World, publisher: Publisher) -> None:
@@ -214,6 +246,112 @@ async def test_a_token_is_for_one_endpoint_and_ends_when_it_is_given_back(world:
     assert raw(world, "m", token).status == 401  # the very next call
     # the client notices, and asks the person anew
     assert said(await call(url, stock_client(url, person, kept))) == "3"
+    person.close()
+
+
+@requirement("ID-1", "ID-7")
+async def test_no_token_is_good_at_an_endpoint_that_it_was_not_given_for(world: World) -> None:
+    """A person signed in for each endpoint; each token at each of the three, and no way from one to
+    another: not by refreshing, not by exchange, not at the listener where people sign in."""
+    person, tokens, client = world.person(), dict[str, OAuthToken](), ""
+    for server in ("m", "n", ""):
+        world.let_register()
+        kept, url = Kept(), world.gateway.endpoint(server)
+        async with httpx2.AsyncClient(
+            auth=stock_client(url, person, kept, agent="bot"), timeout=30
+        ) as http:
+            await http.get(url)
+        assert kept.tokens is not None and kept.client is not None
+        tokens[server], client = kept.tokens, str(kept.client.client_id)
+    for server, token in tokens.items():
+        for other in tokens:
+            status, challenge = at(world, other, token.access_token)
+            if other == server:
+                assert status == 200, (server, other)
+                continue
+            assert status == 401, (server, other)
+            assert challenge == {
+                "realm": "exeat",
+                "error": "invalid_token",
+                "error_description": "The token is for another resource",
+                "resource_metadata": f"{world.gateway.url.removesuffix('/mcp')}"
+                f"/.well-known/oauth-protected-resource/mcp{'/' if other else ''}{other}",
+                "scope": "mcp:read mcp:write mcp:delete mcp:execute mcp:send mcp:pay",
+            }
+        page = person.http.get(
+            f"{world.issuer}/passkeys",
+            headers={"Authorization": f"Bearer {token.access_token}", "Cookie": ""},
+        )
+        assert page.status_code == 303 and page.headers["location"].startswith("/sign-in")
+    last = tokens[""]  # of the client that was kept last
+    elsewhere = {"client_id": client, "resource": world.gateway.endpoint("m")}
+    form = {"grant_type": "refresh_token", "refresh_token": last.refresh_token, **elsewhere}
+    answer = person.http.post("/oauth/token", data=form)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_target")
+    exchange = "urn:ietf:params:oauth:grant-type:token-exchange"
+    form = {"grant_type": exchange, "subject_token": last.access_token, **elsewhere}
+    answer = person.http.post("/oauth/token", data=form)
+    assert (answer.status_code, answer.json()["error"]) == (400, "unauthorized_client")
+    person.close()
+
+
+def at(world: World, server: str, token: str) -> tuple[int, dict[str, str]]:
+    """Status and challenge of a call with that token."""
+    wire = Wire(world.gateway.port, token, f"/mcp/{server}" if server else "/mcp")
+    wire.call("add" if server else "m__add", a=1, b=2)
+    wire.http.close()
+    return wire.status, dict(
+        re.findall(r'(\w+)="([^"]*)"', wire.fields.get("www-authenticate", ""))
+    )
+
+
+@requirement("GW-10", "ID-7")
+async def test_a_strangers_addresses_lead_nowhere_inside(
+    world: World, publisher: Publisher
+) -> None:
+    """SSRF by a client's own document: its id, its keys, its logo and pages.  Nothing inside is so much as
+    connected to, although a person is asked about the client and it shows an assertion."""
+    person, url, key = world.person(), world.gateway.endpoint("m"), ec_key()
+
+    def published(**said: Any) -> str:
+        path = f"/{len(publisher.more)}.json"
+        name = f"https://{publisher.host}{path}"
+        publisher.more[path] = {**publisher.document, "client_id": name, **said}
+        return name
+
+    def shown(name: str) -> int:
+        page = person.http.get(authorize_path(name, resource=url, redirect_uri=CALLBACK))
+        assert "location" not in page.headers
+        return page.status_code
+
+    def signs(name: str) -> tuple[int, str]:
+        now = int(time.time())
+        claims = {"iss": name, "sub": name, "aud": world.issuer, "jti": name, "exp": now + 60}
+        form = {
+            "grant_type": "authorization_code", "code": "c", "client_id": name,
+            "redirect_uri": CALLBACK, "code_verifier": "v" * 64, "resource": url,
+            "client_assertion_type": ASSERTION,
+            "client_assertion": jwt.encode({"alg": "ES256"}, claims, key),
+        }  # fmt: skip
+        answer = httpx2.post(f"{world.issuer}/oauth/token", data=form)
+        return answer.status_code, answer.json()["error"]
+
+    by_key = {"token_endpoint_auth_method": "private_key_jwt"}
+    with socket.create_server(("127.0.0.1", 0)) as inside:
+        inside.setblocking(False)
+        port = inside.getsockname()[1]
+        for where in (f"https://localhost:{port}/x", f"https://127.0.0.1:{port}/x"):
+            assert shown(where) == 401
+            for member in ("logo_uri", "client_uri", "tos_uri", "policy_uri"):
+                assert shown(published(**{member: where})) == 200
+            assert signs(published(jwks_uri=where, **by_key)) == (401, "invalid_client")
+        for where in (f"http://127.0.0.1:{port}/x", "https://169.254.169.254/x", "file:///x"):
+            assert signs(published(jwks_uri=where, **by_key)) == (401, "invalid_client")
+        with pytest.raises(BlockingIOError):
+            inside.accept()
+    listed = f"https://{publisher.host}/keys.json"  # where the guard lets it, keys are asked for
+    publisher.more["/keys.json"] = {"keys": [key.as_dict(private=False)]}
+    assert signs(published(jwks_uri=listed, **by_key)) == (400, "invalid_grant")
     person.close()
 
 

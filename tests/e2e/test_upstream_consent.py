@@ -2,6 +2,7 @@
 browser, and an agent that is led to the consent page."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,13 +15,16 @@ from typing import Any
 import httpx2
 import pytest
 from browsing import Browser
-from gateways import Gateway, Wire, decisions, entries, environ, running, verified
+from gateways import Gateway, Wire, decisions, denied, entries, environ, running, verified
 from homes import ADA, BOB, Home
 from local_as import LocalAs
 from local_site import Answer, Asked, LocalSite, site_in_thread
+from portal import CALLBACK, VERIFIER, answered, authorize_path
 from requirements import requirement
 
 from exeat.core.upstream_auth import AuthMode, UpstreamAuth
+from exeat.identity.authorization.model.doing import Doing
+from exeat.identity.authorization.service.clients import Clients
 
 TOOL = {
     "name": "files",
@@ -37,10 +41,12 @@ class Drive:
         self.site = site
         self.server = LocalAs(site)
         self.calls = 0
+        self.authorized: list[dict[str, str]] = []
         site.routes |= {"/mcp": self.mcp, "/authorize": self.authorize}
 
     def authorize(self, asked: Asked) -> Answer:
-        """A person who is signed in there and says yes."""
+        """A person who is signed in there and says yes, or said it before: no page is shown."""
+        self.authorized.append(asked.query)
         back = self.server.authorize(f"{self.site.url}/authorize?{httpx2.QueryParams(asked.query)}")
         to = asked.query["redirect_uri"]
         return Answer(b"", 302, {"location": f"{to}?{httpx2.QueryParams(back)}"})
@@ -140,6 +146,88 @@ def wire_opens_nothing(link: str, key: str) -> bool:
     return answer.status_code == 303 and "/sign-in" in answer.headers["location"]
 
 
+@requirement("ID-7", "ID-9", "ID-5")
+def test_the_gateway_is_nobodys_confused_deputy(tmp_path: Path, drive: Drive) -> None:
+    """One client id of the gateway at an authorization server that remembers consent and sends every
+    browser on; clients that registered themselves at the gateway.  (MCP, security best practices.)
+
+    1. ada gave access to drive, for bot
+    2. a stranger's client sends ada's browser to us: she is shown a page, and nothing leaves without it
+    3. allowed as somebody new, it is no agent: denied, and no consent to drive is even begun
+    4. another agent of ada's, and the stranger's own, need a consent of their own
+    5. every code of drive went to the gateway's own callback, for what its person had begun
+    """
+    home = Home(tmp_path / "home")
+    auth = UpstreamAuth(
+        AuthMode.AUTHORIZATION_CODE, issuer=drive.site.url, client_id="exeat-at-drive",
+        secret_from="EXEAT_DRIVE_SECRET",
+    )  # fmt: skip
+    home.pin_all(home.server("drive", url=f"{drive.site.url}/mcp", auth=auth), [TOOL])
+    for agent in ("bot", "second", "evil"):
+        home.agent(agent, ["drive"])
+    home.policy('@id("all") permit(principal, action, resource);')
+    keys = {name: home.key(name, ADA) for name in ("bot", "second")} | {
+        "evil": home.key("evil", BOB)
+    }
+    with running(Gateway(home.path, drive_secret="of-drive-41")) as gateway, ExitStack() as stack:
+
+        def link(agent: str) -> str:
+            wire = Wire(gateway.port, keys[agent], "/mcp/drive")
+            said = wire.ask("tools/call", {"name": "files", "arguments": {}}, "files")["result"]
+            return str(said["_meta"]["exeat/consent"]["url"])
+
+        def works(agent: str) -> bool:
+            wire = Wire(gateway.port, keys[agent], "/mcp/drive")
+            said = wire.ask("tools/call", {"name": "files", "arguments": {}}, "files")["result"]
+            return "a.txt" in json.dumps(said)
+
+        first = link("bot")
+        control = first.partition("/upstreams/consent/")[0]
+        ada = stack.enter_context(Browser(control))
+        ada.sign_in(home)
+        assert ada.consent(first).status_code == 200 and works("bot")  # 1
+
+        clients = Clients(home.state.authorization, os.urandom)
+        clients.open_window(5, Doing(ADA, "test", time.time_ns(), "for a test"))
+        said = {"client_name": "drive", "redirect_uris": ["http://127.0.0.1/callback"]}
+        stranger = httpx2.post(f"{control}/oauth/register", json=said).json()["client_id"]
+        asked = f"{control}{authorize_path(stranger, resource=gateway.endpoint('drive'))}"
+        silent = ada.client.get(f"{asked}&prompt=none")
+        assert answered(silent)["error"] == "consent_required"
+        begun = len(drive.authorized)
+        page = ada.get(asked)
+        assert page.status_code == 200 and len(drive.authorized) == begun  # 2
+        found = re.search(r'name="seen" value="([0-9a-f]+)"', page.text)
+        csrf = re.search(r'name="csrf" content="([0-9a-f]+)"', page.text)
+        assert found is not None and csrf is not None
+        form = {"csrf": csrf[1], "seen": found[1], "agent": "later", "decision": "allow"}
+        allowed = ada.client.post(asked, data=form, headers={"origin": control})
+        token = httpx2.post(
+            f"{control}/oauth/token",
+            data={
+                "grant_type": "authorization_code", "client_id": stranger,
+                "code": answered(allowed)["code"], "redirect_uri": CALLBACK,
+                "code_verifier": VERIFIER, "resource": gateway.endpoint("drive"),
+            },
+        ).json()["access_token"]  # fmt: skip
+        told = Wire(gateway.port, token, "/mcp/drive").call("files")
+        assert denied(told) == "agent_unregistered" and "consent" not in json.dumps(told)  # 3
+
+        for agent in ("second", "evil"):
+            assert not works(agent)
+        theirs = link("evil")  # the stranger has ada's browser open it
+        assert ada.get(theirs).status_code == 403
+        mine = link("second")
+        assert ada.get(mine).status_code == 200 and not works("second")  # looking gives nothing
+        assert len(drive.authorized) == begun == 1
+        assert ada.consent(mine).status_code == 200 and works("second") and not works("evil")  # 4
+        assert gateway.stop() == 0
+    home.state.close()
+    assert {each["redirect_uri"] for each in drive.authorized} == {f"{control}/upstreams/callback"}
+    assert {each["client_id"] for each in drive.authorized} == {"exeat-at-drive"}
+    assert len(drive.authorized) == 2 and drive.server.clients == {}  # 5
+
+
 @requirement("ID-9")
 def test_evidence_says_that_consent_was_missing_and_then_obtained(
     tmp_path: Path, drive: Drive
@@ -190,7 +278,7 @@ def test_the_tools_of_such_a_server_are_seen_from_the_command_line(
         with Browser(control) as ada:
             ada.sign_in(home)
             assert ada.consent(link[0]).status_code == 200
-        assert "drive shows 1 tools" in observe("--for", "bot/ada")
+        assert "drive shows 1 tool." in observe("--for", "bot/ada")
         assert gateway.stop() == 0
     home.state.close()
 

@@ -7,13 +7,14 @@ at `exeat up` alone, and at an external provider that the gateway is configured 
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -42,30 +43,40 @@ LABELS: Final = {
     "typescript-1": "TypeScript SDK 1",
     "typescript-2": "TypeScript SDK 2",
     "fastmcp": "FastMCP",
+    "inspector": "Inspector, command line",
 }
 Browser = Callable[[str, str], str]
 """A person's: the URL that the client opened, and the agent that it is to be → where it ended."""
 
 
-def drivers(peers: Peers, url: str) -> dict[str, Sequence[str]]:
+def drivers(peers: Peers, url: str, folder: Path) -> dict[str, Sequence[str]]:
     own = {name: str(HERE / "drivers" / f"oauth_{name}.py") for name in LABELS}
+    kept = folder / "inspector"
+    kept.mkdir(exist_ok=True)
+    inspector = (peers.node, peers.npm("mcp-inspector"), "--cli")
     return {
         "python": (sys.executable, own["python"].replace("python.py", "sdk.py"), url),
         "typescript-1": (peers.node, peers.driver("oauth.mjs"), "sdk", url),
         "typescript-2": (peers.node, peers.driver("oauth.mjs"), "client", url),
         "fastmcp": (peers.python("peers", "python"), own["fastmcp"], url),
+        "inspector": (sys.executable, own["inspector"], url, str(kept), *inspector),
     }
 
 
 def signs_in(argv: Sequence[str], browser: Browser, agent: str) -> str:
-    """Empty if the client asked once, and called twice."""
+    """Empty if the client asked once, and called twice.  What it started ends with it."""
     env = {**os.environ, "PYTHONPATH": str(TESTS)}
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=env,
+        env=env, start_new_session=True,
     ) as client:  # fmt: skip
         assert client.stdin is not None and client.stdout is not None
-        ending = threading.Timer(TIME_MAX_S, client.kill)
+
+        def end() -> None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(client.pid, signal.SIGKILL)
+
+        ending = threading.Timer(TIME_MAX_S, end)
         ending.start()
         said = []
         try:
@@ -75,9 +86,10 @@ def signs_in(argv: Sequence[str], browser: Browser, agent: str) -> str:
                     client.stdin.flush()
                 said.append(line.split()[0] if line.startswith("URL ") else line.strip())
         except AssertionError as refused:
-            client.kill()
             said.append(f"the browser was shown: {refused}")
-        ending.cancel()
+        finally:
+            ending.cancel()
+            end()
     wanted = ["URL", "SUM 3", "SUM 4"]
     return "" if [each for each in said if each in wanted] == wanted else f"{said}"[-2000:]
 
@@ -148,7 +160,7 @@ def play(peers: Peers, folder: Path) -> dict[str, dict[str, str]]:
             stack.callback(home.state.close)
             gateway, browser = opened(stack, home)
             results = found[place] = {}
-            for name, argv in drivers(peers, gateway.endpoint("m")).items():
+            for name, argv in drivers(peers, gateway.endpoint("m"), here).items():
                 why = signs_in(argv, browser, name)
                 called = {leaf.agent.id for leaf, _, status in decisions(home.path) if status}
                 if not why and name not in called:

@@ -12,6 +12,8 @@ sys.path.insert(1, str(Path(__file__).parent))
 
 from install import HERE, ROOT
 from pairs import SENTENCE
+from sign_in import LABELS, PLACES
+from sign_in import render as sign_ins
 from table import BEGIN, END, PAGE, differs
 
 pytestmark = pytest.mark.anyio
@@ -35,6 +37,16 @@ def test_the_committed_table_has_every_pair_and_every_pair_works() -> None:
     made = page[page.index(BEGIN) : page.index(END) + len(END)]
     assert not differs(made)
     assert differs(made.replace("| yes |", "| **calls** |", 1))
+
+
+@requirement("ID-3", "ID-7")
+def test_the_committed_table_says_that_every_client_signs_in_at_both_places() -> None:
+    found = {place: dict.fromkeys(LABELS, "") for place in PLACES}
+    assert not differs(sign_ins(found))
+    for place in PLACES:
+        for name in LABELS:
+            but = {**found, place: {**found[place], name: "no call is on record"}}
+            assert differs(sign_ins(but)), (place, name)
 
 
 @requirement("POL-3")

@@ -1,12 +1,16 @@
 """The authorization server on both databases: from consent to tokens, and what takes them back (ID-7)."""
 
+import base64
+import json
 from collections.abc import Mapping
+from urllib.parse import quote
 
 import pytest
 from portal import CALLBACK, RESOURCE, SECOND, Portal, answered, authorize_path
 from registry_world import ADA, BOB, BOT, EVE, GIT, act
 from requirements import requirement
 
+from exeat.identity.authorization.rules.credentials import ASSERTION
 from exeat.storage.state import State
 
 pytestmark = pytest.mark.anyio
@@ -211,6 +215,33 @@ async def test_people_and_agents_are_not_mixed(portal: Portal) -> None:
 
 
 @requirement("ID-7")
+async def test_a_client_shows_itself_once_and_in_one_way(portal: Portal) -> None:
+    """RFC 6749 2.3: never two methods in one request, nor one of them twice."""
+    portal.world.active()
+    client, secret = portal.add("bot", agent=BOT, secret=True)
+    form = {"grant_type": "client_credentials", "resource": RESOURCE}
+    shown = {"client_id": client.id, "client_secret": secret}
+    pair = "Basic " + base64.b64encode(f"{client.id}:{secret}".encode()).decode()
+    other = "Basic " + base64.b64encode(b"other:secret").decode()
+    async with portal._http() as http:
+        for fields, said, found in (
+            ([pair], form, (200, None)),
+            ([], {**form, **shown}, (200, None)),
+            ([pair, pair], form, (400, "invalid_request")),
+            ([pair, other], form, (400, "invalid_request")),
+            ([pair], {**form, **shown}, (400, "invalid_request")),
+            ([other], {**form, **shown}, (400, "invalid_request")),
+            (["Basic !"], form, (401, "invalid_client")),
+            (["Bearer x"], form, (401, "invalid_client")),
+        ):
+            headers = [("Authorization", field) for field in fields]
+            answer = await http.post("/oauth/token", data=said, headers=headers)
+            assert (answer.status_code, answer.json().get("error")) == found, (fields, said)
+            if answer.status_code == 401:
+                assert answer.headers["www-authenticate"] == 'Basic realm="exeat"'
+
+
+@requirement("ID-7")
 async def test_guessing_a_secret_is_slowed_down(portal: Portal) -> None:
     portal.world.active()
     client, secret = portal.add("bot", agent=BOT, secret=True)
@@ -222,6 +253,47 @@ async def test_guessing_a_secret_is_slowed_down(portal: Portal) -> None:
     assert answer.headers["retry-after"] == "60"
     portal.later(60)
     assert (await portal.token(**form, client_secret=secret)).status_code == 200
+
+
+@requirement("ID-7")
+async def test_guesses_are_counted_however_a_client_shows_itself(portal: Portal) -> None:
+    portal.world.active()
+    client, secret = portal.add("bot", agent=BOT, secret=True)
+
+    async def shown(guess: str) -> object:
+        word = base64.b64encode(f"{client.id}:{guess}".encode()).decode()
+        form = {"grant_type": "client_credentials", "resource": RESOURCE}
+        return await portal.post("/oauth/token", form, Authorization=f"Basic {word}")
+
+    for number in range(20):
+        assert error_of(await shown(f"wrong{number}")) == (401, "invalid_client")
+    assert error_of(await shown(secret)) == (429, "temporarily_unavailable")
+
+
+@requirement("ID-7")
+@requirement("GW-10")
+async def test_a_document_is_fetched_for_nobody_who_was_never_signed_in(portal: Portal) -> None:
+    """The token endpoint asks no stranger who he is: a client is somebody's only after a consent."""
+    where = "https://app.example.com/client.json"
+
+    def part(said: object) -> str:
+        return base64.urlsafe_b64encode(json.dumps(said).encode()).rstrip(b"=").decode()
+
+    form = {"grant_type": "authorization_code", "code": "x", "code_verifier": "v" * 64}
+    word = base64.b64encode(f"{quote(where, safe='')}:x".encode()).decode()
+    assertion = f"{part({'alg': 'ES256'})}.{part({'sub': where})}.AAAA"
+    for path in ("/oauth/token", "/oauth/revoke"):
+        for ways in (
+            await portal.post(path, {**form, "token": "x", "client_id": where}),
+            await portal.post(path, {**form, "token": "x"}, Authorization=f"Basic {word}"),
+            await portal.post(
+                path,
+                {**form, "token": "x", "client_assertion": assertion,
+                 "client_assertion_type": ASSERTION},
+            ),
+        ):  # fmt: skip
+            assert error_of(ways) == (401, "invalid_client")
+    assert portal.web.asked == []
 
 
 @requirement("ID-7")

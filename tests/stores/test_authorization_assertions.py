@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from issuing import ISSUER as IDP
-from issuing import Idp, ec_key, sign
+from issuing import Idp, ec_key, proof, sign
 from portal import ISSUER, RESOURCE, SECOND, Portal
 from registry_world import ADA, BOB, act
 from requirements import requirement
@@ -114,6 +114,26 @@ async def test_types_keys_and_second_uses(enterprise: Enterprise) -> None:
     assert error_of(more) == (400, "invalid_scope")
     elsewhere = await enterprise.redeem(enterprise.assertion(), resource=f"{RESOURCE}/other")
     assert error_of(elsewhere) == (400, "invalid_target")
+
+
+@requirement("ID-4", "ID-7")
+async def test_an_assertion_that_is_bound_to_a_key_needs_its_proof(enterprise: Enterprise) -> None:
+    portal, key = enterprise.portal, ec_key()
+
+    async def redeemed(cnf: dict[str, str], by: Any = None) -> Any:
+        form = {
+            "grant_type": JWT_BEARER, "assertion": enterprise.assertion(cnf=cnf),
+            "client_id": enterprise.client.id, "client_secret": enterprise.secret,
+        }  # fmt: skip
+        claims = {"ath": None, "iat": portal.now // SECOND, "jti": f"p{enterprise.count}"}
+        dpop = proof(by, "", url=f"{ISSUER}/oauth/token", **claims) if by is not None else ""
+        return await portal.post("/oauth/token", form, **({"DPoP": dpop} if dpop else {}))
+
+    mine = {"jkt": key.thumbprint()}
+    assert error_of(await redeemed(mine)) == (400, "invalid_grant")
+    assert error_of(await redeemed(mine, ec_key())) == (400, "invalid_grant")
+    assert error_of(await redeemed({"x5t#S256": "x" * 43}, key)) == (400, "invalid_grant")
+    assert (await redeemed(mine, key)).json()["token_type"] == "DPoP"
 
 
 @requirement("ID-5", "ID-7")

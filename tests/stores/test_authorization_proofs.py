@@ -7,10 +7,10 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
 from portal import CALLBACK, ISSUER, RESOURCE, SECOND, Page, Portal
-from registry_world import ADA, BOT, act
+from registry_world import ADA, BOT, act, spec
 from requirements import requirement
 
-from exeat.core.ids import AgentId
+from exeat.core.ids import AgentId, ServerId
 from exeat.identity.authorization.rules.credentials import ASSERTION
 from exeat.identity.authorization.service.tokens import ACCESS_TOKEN_TYPE
 from exeat.identity.model.token import Claims
@@ -206,7 +206,9 @@ async def test_tokens_bound_to_a_key(portal: Portal) -> None:
     assert error_of(await redeem(bound, Prover().proof(portal))) == (400, "invalid_grant")
 
 
-async def exchanged(portal: Portal, bot: ByKey, subject: str, actor: str = "", **more: str) -> Any:
+async def exchanged(
+    portal: Portal, bot: ByKey, subject: str, actor: str = "", *, dpop: str = "", **more: str
+) -> Any:
     actor = actor or (await bot.token(scope="mcp:read mcp:pay")).json()["access_token"]
     form = {
         "grant_type": EXCHANGE,
@@ -218,7 +220,8 @@ async def exchanged(portal: Portal, bot: ByKey, subject: str, actor: str = "", *
         "actor_token_type": ACCESS_TOKEN_TYPE,
         "resource": RESOURCE + "/git",
     }
-    return await portal.token(**{k: v for k, v in {**form, **more}.items() if v})
+    sent = {name: value for name, value in {**form, **more}.items() if value}
+    return await portal.post("/oauth/token", sent, **({"DPoP": dpop} if dpop else {}))
 
 
 @requirement("ID-5")
@@ -281,6 +284,58 @@ async def test_what_is_not_exchanged(portal: Portal) -> None:
     assert error_of(await exchanged(portal, other, subject, own)) == (400, "invalid_grant")
     public = await portal.token(grant_type=EXCHANGE, client_id=client)
     assert error_of(public) == (400, "unauthorized_client")
+
+
+@requirement("ID-1", "ID-7")
+async def test_a_revoked_access_token_is_not_exchanged_for_a_new_one(portal: Portal) -> None:
+    client, bot = portal.native(), ByKey(portal)
+    subject = (await portal.signed_up(client))["access_token"]
+    own = (await bot.token()).json()["access_token"]
+    assert (await exchanged(portal, bot, subject, own)).status_code == 200
+    form = {"token": subject, "client_id": client}
+    assert (await portal.post("/oauth/revoke", form)).status_code == 200
+    assert error_of(await exchanged(portal, bot, subject, own)) == (400, "invalid_grant")
+    again = (await portal.signed_up(client))["access_token"]
+    assert (await exchanged(portal, bot, again, own)).status_code == 200
+    given_back = {
+        "token": own, "client_assertion_type": ASSERTION, "client_assertion": bot.assertion(),
+    }  # fmt: skip
+    assert (await portal.post("/oauth/revoke", given_back)).status_code == 200
+    assert error_of(await exchanged(portal, bot, again, own)) == (400, "invalid_grant")
+
+
+@requirement("ID-1", "ID-5")
+async def test_a_token_for_one_endpoint_is_not_exchanged_for_another(portal: Portal) -> None:
+    """What a person gave for one server is not to be had for all of them, or for another one."""
+    client, bot = portal.native(), ByKey(portal)
+    everywhere = (await portal.signed_up(client))["access_token"]
+    git = (await exchanged(portal, bot, everywhere)).json()["access_token"]
+    assert portal.claims(git)["aud"] == f"{RESOURCE}/git"
+    assert (await exchanged(portal, bot, git)).status_code == 200
+    portal.world.registry.add_server(spec(ServerId("mail")), ADA, 50, (), act())
+    for wider in (RESOURCE, f"{RESOURCE}/mail"):
+        assert error_of(await exchanged(portal, bot, git, resource=wider)) == (
+            400, "invalid_target",
+        ), wider  # fmt: skip
+
+
+@requirement("ID-4")
+async def test_a_bound_token_is_not_exchanged_without_its_key(portal: Portal) -> None:
+    client, bot, prover = portal.native(), ByKey(portal), Prover()
+    browser = portal.browser()
+    await browser.sign_in()
+    form = {
+        "grant_type": "authorization_code", "client_id": client, "redirect_uri": CALLBACK,
+        "code": await browser.consent(client), "code_verifier": "v" * 64,
+    }  # fmt: skip
+    redeemed = await portal.post("/oauth/token", form, DPoP=prover.proof(portal))
+    subject = redeemed.json()["access_token"]
+    own = (await bot.token()).json()["access_token"]
+    for proof in ("", Prover().proof(portal)):
+        answer = await exchanged(portal, bot, subject, own, dpop=proof)
+        assert error_of(answer) == (400, "invalid_grant")
+    answer = await exchanged(portal, bot, subject, own, dpop=prover.proof(portal))
+    assert portal.claims(answer.json()["access_token"])["cnf"] == {"jkt": prover.key.thumbprint()}
 
 
 @requirement("ID-7")

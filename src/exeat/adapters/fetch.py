@@ -119,6 +119,13 @@ class Fetcher:
         media = {"accept": "application/json", "content-type": "application/json"}
         return await self._fetch("POST", url, {**media, **headers}, msgspec.json.encode(document))
 
+    async def post_body(
+        self, url: str, body: bytes, media: str, *, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> Fetched:
+        """Exactly these bytes, which may have been signed.  Raises FetchRefused."""
+        found = {"accept": "application/json", "content-type": media}
+        return await self._fetch("POST", url, {**found, **headers}, body)
+
     async def _fetch(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes
     ) -> Fetched:

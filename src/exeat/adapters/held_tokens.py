@@ -11,6 +11,11 @@ from exeat.core.upstream_auth import NO_CREDENTIAL, Credential
 RENEW_BEFORE_S: Final = 30
 
 
+def early_s(life_s: int | None) -> int:
+    """A token that lives for less than a minute is used for half of it."""
+    return RENEW_BEFORE_S if life_s is None else min(RENEW_BEFORE_S, life_s // 2)
+
+
 class TokenStore(Protocol):
     """Where tokens and registrations rest.  ``agent`` or ``upstream`` may be empty."""
 
@@ -40,11 +45,12 @@ class MemoryTokens:
 @dataclass(frozen=True, slots=True)
 class Held:
     """A token as kept.  ``asked``: the scopes of the request; ``scopes``: those granted.  Times in
-    seconds since the epoch; ``expires_at`` 0: unknown."""
+    seconds since the epoch; ``expires_at`` 0: unknown.  ``early_s``: renewed so long before its end."""
 
     access: str = field(default="", repr=False)
     refresh: str = field(default="", repr=False)
     expires_at: int = 0
+    early_s: int = RENEW_BEFORE_S
     asked: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
     issuer: str = ""
@@ -58,7 +64,7 @@ class Held:
         """Also of nothing: then the server is asked without, and says what it wants."""
         if not self.access:
             return not self.refresh
-        return not self.expires_at or now_s < self.expires_at - RENEW_BEFORE_S
+        return not self.expires_at or now_s < self.expires_at - self.early_s
 
     def written(self) -> bytes:
         return json.dumps(

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from exeat.adapters.consent_links import ConsentLinks, Wish
 from exeat.adapters.exchange import granted
-from exeat.adapters.held_tokens import NOTHING_HELD, Held, Key, TokenStore, key_of
+from exeat.adapters.held_tokens import NOTHING_HELD, Held, Key, TokenStore, early_s, key_of
 from exeat.adapters.oauth_client import OAuthClient, Token, TokenRefused
 from exeat.core.errors import ExeatError
 from exeat.core.facts import ServerSpec
@@ -151,6 +151,7 @@ class UpstreamCredentials:
             token.access,
             token.refresh or before.refresh,
             now + token.life_s if token.life_s else 0,
+            early_s(token.life_s),
             asked,
             asked if token.scopes is None else token.scopes,
             place.server.issuer,
@@ -245,7 +246,8 @@ class UpstreamCredentials:
         if person in ("", "-"):
             return CredentialFailed(
                 f"server {server} gives access to people, and agent {agent} acts for nobody",
-                remedy="use a credential that names the person for whom the agent acts",
+                remedy="the agent has to sign in, or to show a key that names the person for whom it"
+                f" acts: exeat key issue {agent} --user PERSON",
             )
         if key not in self._arrived or self._arrived[key].is_set():
             self._arrived[key] = asyncio.Event()
@@ -325,7 +327,8 @@ class UpstreamCredentials:
         if not server.registration_endpoint:
             raise CredentialFailed(
                 f"{server.issuer} does not know this gateway, and registers no clients by itself",
-                remedy="register the gateway there by hand, and give its --client-id",
+                remedy="register the gateway there by hand, then run"
+                f" exeat server change {spec.id} --auth-with client_id=ID",
             )
         client = await oauth.register(server, self.redirect_uri)
         kept = {"client_id": client.client_id, "auth": client.auth.value, "secret": client.secret}

@@ -98,20 +98,19 @@ class Endpoints:
     async def _client(self, request: Request, form: Mapping[str, str]) -> Client:
         """Guessing one client's secret is slowed down; others go on meanwhile, and so does that client
         from elsewhere."""
-        shown = form.get("client_id", request.headers.get("authorization", ""))[:300]
-        name = f"{address(request)} {shown}"
+        sent = request.headers.getlist("authorization")
+        if len(sent) > 1:
+            raise Refused("invalid_request", "Authorization was sent twice.")
+        authorization = sent[0] if sent else None
+        shown = self.authentication.named(authorization, form)
+        name = f"{address(request)} {shown[:300]}"
         if self.attempts.full(name):
             raise _too_many()
         documents = f"{address(request)} documents"  # each may be fetched from somewhere
         if looks_like_address(shown) and not self.attempts.take(documents):
             raise _too_many()
-        authorization = request.headers.getlist("authorization")
-        if len(authorization) > 1:
-            raise Refused("invalid_request", "Authorization was sent twice.")
         try:
-            return await self.authentication.authenticate(
-                authorization[0] if authorization else None, form
-            )
+            return await self.authentication.authenticate(authorization, form)
         except Refused:
             self.attempts.take(name)
             raise

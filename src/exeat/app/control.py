@@ -18,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from exeat.api.approvals import Endpoint
 from exeat.app.control_app import Beside, control_app
 from exeat.app.fetching import make_fetcher
 from exeat.app.issuers import oauth_key
@@ -62,7 +63,7 @@ def listening_sockets(settings: Settings) -> list[socket.socket]:
                 raise Conflict(
                     f"cannot listen on {settings.control_host}:{settings.control_port} for"
                     f" sign-in ({os.strerror(error.errno) if error.errno else error})",
-                    remedy="choose another with the setting control_port, or stop what uses it",
+                    remedy="write another control_port into exeat.toml in the home, or stop what uses it",
                 ) from None
     raise AssertionError("unreachable")
 
@@ -161,6 +162,8 @@ class Control:
         """Set before the start: pages on which people give access to upstreams (ID-9)."""
         self.check: Check | None = None
         """Set before the start: how assertions of trusted issuers are checked (ID-JAG)."""
+        self.approvals: Endpoint | None = None
+        """Set before the start: where signed answers to held calls come in (APP-5)."""
 
     def _app(self, gateway_port: int, settled: Settled) -> ASGIApp:
         settings = self._settings
@@ -180,7 +183,7 @@ class Control:
             resources,
             fetching,
             settled,
-            beside=Beside(self.consents, self.check),
+            beside=Beside(self.consents, self.check, self.approvals),
         )
 
     async def start(self, gateway_port: int, tls: Certificate | None, settled: Settled) -> None:

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from exeat.api import approvals as answers
 from exeat.api import oauth, oauth_metadata
 from exeat.console import consent, signin, upstreams
 from exeat.console.pages import Console
@@ -43,10 +44,11 @@ FAILURES_PER_MINUTE: Final = 20
 @dataclass(frozen=True, slots=True)
 class Beside:
     """``consents``: pages on which people give access to upstreams (ID-9).  ``check``: of assertions
-    of trusted issuers (ID-JAG)."""
+    of trusted issuers (ID-JAG).  ``approvals``: where signed answers come in (APP-5)."""
 
     consents: upstreams.Consents | None = None
     check: Check | None = None
+    approvals: answers.Endpoint | None = None
 
 
 def control_app(
@@ -98,6 +100,8 @@ def control_app(
     ]
     if beside.consents is not None:
         routes += upstreams.routes(console, beside.consents)
+    if beside.approvals is not None:
+        routes += answers.routes(beside.approvals)
     app = Starlette(routes=routes)
     app.mount("/static", StaticFiles(packages=[("exeat.console", "static")]))
     return Guard(app, site)

@@ -63,6 +63,7 @@ def load_view(state: State, previous: View | None) -> View:
         agents=snapshot.agents,
         people=snapshot.people,
         previous=previous.pdp if previous is not None else None,
+        kills=snapshot.kills,
     )
     return View(snapshot, pdp)
 

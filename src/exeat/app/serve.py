@@ -18,10 +18,13 @@ import uvloop
 from exeat import __version__
 from exeat.adapters.consent import Consent
 from exeat.app.accepting import Accepting
+from exeat.app.claims import BudgetsKept, PeopleAsked
 from exeat.app.control import Control, listening_sockets
 from exeat.app.descriptors import fitted
+from exeat.app.held_calls import open_held_calls
 from exeat.app.issuers import make_tokens, oauth_key
 from exeat.app.journal import Journal
+from exeat.app.killing import Killing
 from exeat.app.live import Live, Pace, View, load_view, running
 from exeat.app.lock import HomeLock, Turn
 from exeat.app.notify import notify
@@ -44,6 +47,7 @@ from exeat.evidence.quota import LedgerLimits
 from exeat.evidence.store import LedgerStore
 from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
+from exeat.gateway.gate import Gate
 from exeat.gateway.handover import Handover
 from exeat.gateway.isolation import Isolation, choose_isolation, landlock_abi, proven
 from exeat.gateway.permits import Permits
@@ -113,6 +117,7 @@ class Gateway:
         self.sightings = Sightings(state.registry, self.loop, self._tools)
         self.vault = open_vault(home, settings, state)
         self.secrets = Opener(self.vault, self.loop)
+        self.held_calls = open_held_calls(settings, state, self.vault)
         self.credentials = make_credentials(
             settings,
             self.vault,
@@ -136,10 +141,22 @@ class Gateway:
         self.upstreams.follow(first.snapshot.specs, first.snapshot.secrets)
         self.handover = self._neighbours() if listener is not None else None
         self.strangers = Strangers(state.registry, self.loop)
+        self.people = PeopleAsked(
+            self.held_calls.approvals, self._view, self.loop, time.time_ns, self._asked
+        )
+        self.budgets = BudgetsKept(
+            state.budgets, lambda: self.live.view.pdp.controls, self.loop, _new_id
+        )
         tokens, self.issuers = make_tokens(settings, home, time.time_ns)
         self.front = Front(
             self.loop,
-            Pipeline(self.live, self.ledger, time.time_ns, self.strangers.met),
+            Pipeline(
+                self.live,
+                self.ledger,
+                time.time_ns,
+                self.strangers.met,
+                Gate(self.people, self.budgets),
+            ),
             self.upstreams,
             settings.gateway(),
             _key(home / "keys" / "state.key"),
@@ -155,6 +172,9 @@ class Gateway:
             time.time_ns,
             os.urandom,
         )
+        self.killing = Killing(
+            self.front, state.kill_effects, self.ledger, settings.instance, first
+        )
         self.edge = Edge(self.front.dispatch, settings.gateway(), self.loop, self.front.admit)
         self.tls = tls
         self.entry = TlsEntry(self.edge, context) if context is not None else None
@@ -163,6 +183,7 @@ class Gateway:
         if control is not None:
             control.consents = Consent(self.credentials, self._spec, time.time_ns)
             control.check = tokens.assertion
+            control.approvals = self.held_calls.endpoint
         self._shared = listener
         self._accepting: Accepting | None = None
         self._relister: asyncio.Task[None] | None = None
@@ -228,6 +249,7 @@ class Gateway:
     # ---- changes
 
     def _changed(self, view: View) -> None:
+        self.killing.changed(view)
         self.upstreams.follow(view.snapshot.specs, view.snapshot.secrets)
         self.front.clients.end_stopped()
         self.front.clients.lists_changed()
@@ -241,6 +263,13 @@ class Gateway:
             chosen = choose_isolation(spec, self.home, os.geteuid(), landlock_abi())
             self._isolations[key] = proven(chosen)
         return self._isolations[key]
+
+    def _view(self) -> View:
+        return self.live.view
+
+    def _asked(self) -> None:
+        """Somebody may have been asked for an approval."""
+        self.held_calls.noticing.wake()
 
     def _spec(self, server: str) -> ServerSpec | None:
         return self.live.view.snapshot.specs.get(ServerId(server))
@@ -264,6 +293,7 @@ class Gateway:
         await self.live.start()
         self.journal.start()
         self.rooting.start(self.loop)
+        self.held_calls.noticing.start(self.loop)
         if self._hints is not None:
             self._hints.start()
         self._relister = self.loop.create_task(self._relist())
@@ -331,6 +361,8 @@ class Gateway:
         if self._relister is not None:
             self._relister.cancel()
         await self.front.close()
+        for each in (self.people, self.budgets):
+            await self.loop.run_in_executor(None, each.close)
         await self.issuers.close()
         await self.strangers.close()
         self.edge.close()
@@ -338,8 +370,10 @@ class Gateway:
         if self._hints is not None:
             await self.loop.run_in_executor(None, self._hints.close)
         reachable = self.live.fresh
+        await self.held_calls.noticing.close()
         await self.live.close()
         await self.sightings.close()
+        await self.killing.close()
         await self.journal.close()
         await self.ledger.close()
         await self.rooting.close(self.loop, write=reachable)
@@ -356,6 +390,10 @@ def _master(path: Path) -> bytes:
 
 
 _key = _master
+
+
+def _new_id() -> str:
+    return os.urandom(16).hex()
 
 
 def state_key(home: Path) -> bytes:

@@ -16,6 +16,8 @@ from exeat.gateway.permits import PERMIT_LIFE_S
 from exeat.gateway.settings import GatewaySettings
 from exeat.permit.token import LIFE_MAX_S
 
+_URL = r"^https?://[^\s]+$"
+_NAMED = r"^(env:[A-Za-z_][A-Za-z0-9_]*|[a-z0-9][a-z0-9._-]{0,62})$"
 _PUBLIC = r"^https?://[A-Za-z0-9.\[\]:-]+$"
 
 
@@ -50,13 +52,18 @@ class Settings(BaseSettings):
     idle_time_max_s: float = Field(default=limits.IDLE_TIME_MAX_S, gt=0)
     connections_max: int = Field(default=12_000, ge=1)
     upstream_answer_max_s: float = Field(default=limits.UPSTREAM_ANSWER_MAX_S, gt=0)
+    hold_wait_s: float = Field(default=limits.HOLD_WAIT_S, ge=0, le=3600)
     state_poll_s: float = Field(default=limits.SNAPSHOT_POLL_S, gt=0, le=1)
     state_age_max_s: float | None = Field(default=None, gt=0)
     heartbeat_s: float = Field(default=10.0, gt=0)
     root_every_s: float = Field(default=60.0, gt=0)
+    policy_approvals: int | None = Field(default=None, ge=1, le=2)
     permit_life_s: int = Field(default=PERMIT_LIFE_S, ge=1, le=LIFE_MAX_S)
     vault_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     vault_key_command: tuple[str, ...] = ()
+    approval_webhook_url: str | None = Field(default=None, pattern=_URL)
+    approval_webhook_secret: str | None = Field(default=None, pattern=_NAMED)
+    approval_notifier_url: str | None = Field(default=None, pattern=_URL)
 
     @property
     def staleness_max_s(self) -> float:
@@ -94,6 +101,8 @@ class Settings(BaseSettings):
             tls=self.tls_certificate is not None,
             authorization_servers=self.authorization_servers,
             client_certificates=self.tls_client_ca is not None,
+            hold_wait_s=self.hold_wait_s,
+            holds_url=f"{self.issuer}/holds" if self.control_port else "",
             allowed_hosts=self.allowed_hosts,
             allowed_origins=self.allowed_origins,
             head_time_max_s=self.head_time_max_s,
@@ -105,8 +114,9 @@ class Settings(BaseSettings):
         )
 
     def digest(self) -> str:
-        """What evidence names as the configuration in force; the database's address is left out."""
-        shown = self.model_dump(mode="json", exclude={"database_url"})
+        """What evidence names as the configuration in force; the database's address is left out,
+        and the notifier's, which is a secret of the chat."""
+        shown = self.model_dump(mode="json", exclude={"database_url", "approval_notifier_url"})
         for key in ("allowed_hosts", "allowed_origins", "internal_hosts"):
             shown[key] = sorted(shown[key])
         return hashlib.sha256(msgspec.json.encode(shown, order="sorted")).hexdigest()
@@ -133,7 +143,9 @@ def load_settings(home: Path, **given: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        unknown = first["type"] == "extra_forbidden"
+        variable = f"EXEAT_{str(first['loc'][0]).upper()}" if first["loc"] else "EXEAT_…"
         raise Invalid(
-            f"setting {name!r}: {first['msg']}",
-            remedy=f"correct it in {path} or in the environment variable EXEAT_{name.upper()}",
+            f"setting {name!r}: {'there is no such setting' if unknown else first['msg']}",
+            remedy=f"correct it in {path} or in the environment variable {variable}",
         ) from None

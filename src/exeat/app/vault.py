@@ -16,6 +16,8 @@ from exeat.storage.state import State
 from exeat.storage.vault import SqlVaultChange
 
 KEY_FILE: Final = "vault.key"
+ENV: Final = "env:"
+"""Before the name of a variable, where a setting names either one or a secret of the vault."""
 HomeVault = Vault[SqlVaultChange]
 
 
@@ -43,10 +45,11 @@ def open_vault(
 
 
 def without_vault_key(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, str]:
-    """What may be handed down to a server: never the vault's own key."""
-    if not settings.vault_key_env:
-        return environ
-    return {name: value for name, value in environ.items() if name != settings.vault_key_env}
+    """What may be handed down to a server: never the vault's own key, nor the secret by which answers
+    of people are signed."""
+    named = settings.approval_webhook_secret or ""
+    own = {settings.vault_key_env, named.removeprefix(ENV) if named.startswith(ENV) else None}
+    return {name: value for name, value in environ.items() if name not in own}
 
 
 class Opener:

@@ -1,1 +1,1 @@
-"""Requests, quorum, separation of duties; issues grants.  Filled by a later issue."""
+"""Requests, quorum, separation of duties; issues grants (APP-1 … APP-12)."""

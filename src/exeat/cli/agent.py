@@ -1,5 +1,6 @@
 """``exeat agent``: register, scope, accept, activate, suspend, retire."""
 
+import time
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -19,13 +20,16 @@ from exeat.cli.desk import (
     show_json,
     table,
 )
+from exeat.cli.spans import span_s
 from exeat.core.facts import Effect, Lifecycle
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
 from exeat.registry.model.agent import Agent, Charter, Scope
-from exeat.registry.model.names import parse_until, show_until
+from exeat.registry.model.names import parse_until, show_time, show_until
 
 app = typer.Typer(
-    help="Agents: who they are, who answers for them, what bounds them.", no_args_is_help=True
+    help="Agents: who they are, who answers for them, what bounds them.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 Owner = Annotated[str | None, typer.Option("--owner", help="Who answers for it.")]
 Deputy = Annotated[str | None, typer.Option("--deputy", help="Who answers if the owner is gone.")]
@@ -43,7 +47,11 @@ Ends = Annotated[str | None, typer.Option("--ends", help="Its last day, e.g. 202
 Groups = Annotated[
     list[str] | None, typer.Option("--group", help="A group that policy names; repeatable.")
 ]
-Text = Annotated[str | None, typer.Option()]
+Purpose = Annotated[str | None, typer.Option("--purpose", help="What it is for, in words.")]
+Environment = Annotated[
+    str | None, typer.Option("--environment", help="Where it runs, in words, e.g. production.")
+]
+Model = Annotated[str | None, typer.Option("--model", help="The model behind it, as declared.")]
 
 
 def _scope(old: Scope, servers: Any, effects: Any, actions: Any) -> Scope:
@@ -74,9 +82,9 @@ def add(  # noqa: PLR0913 - one per option
     action: Actions = None,
     ends: Ends = None,
     group: Groups = None,
-    purpose: Text = None,
-    environment: Text = None,
-    model: Text = None,
+    purpose: Purpose = None,
+    environment: Environment = None,
+    model: Model = None,
     reason: ReasonOption = NONE,
     home: HomeOption = None,
     as_: AsOption = None,
@@ -112,12 +120,14 @@ def change(  # noqa: PLR0913 - one per option
     action: Actions = None,
     ends: Ends = None,
     group: Groups = None,
-    purpose: Text = None,
+    purpose: Purpose = None,
     reason: ReasonOption = NONE,
     home: HomeOption = None,
     as_: AsOption = None,
 ) -> None:
-    """Change what is named; another scope or end date must be accepted again."""
+    """Change what is named; another scope or end date must be accepted again.
+
+    Repeatable options name all that is to be there: what they do not name is taken away."""
     desk = open_desk(home, as_)
     old = _get(desk, name)
     charter = replace(
@@ -142,6 +152,11 @@ def list_agents(home: HomeOption = None, as_json: JsonOption = False) -> None:
     desk = open_desk(home)
     with desk.state.registry.read() as read:
         agents = read.agents()
+        live = {person.id for person in read.people() if person.live}
+
+    def shown(person: PersonId | None) -> str:
+        return "-" if person is None else person if person in live else f"{person} (gone)"
+
     if as_json:
         show_json([agent.as_json() for agent in agents])
         return
@@ -151,8 +166,8 @@ def list_agents(home: HomeOption = None, as_json: JsonOption = False) -> None:
             (
                 a.id,
                 a.lifecycle.value,
-                a.charter.owner or "-",
-                a.charter.deputy or "-",
+                shown(a.charter.owner),
+                shown(a.charter.deputy),
                 ", ".join(sorted(a.scope.servers)) or "-",
                 "yes" if a.accepted else "no",
                 show_until(a.ends_at) if a.ends_at else "-",
@@ -165,7 +180,11 @@ def list_agents(home: HomeOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def show(name: str, home: HomeOption = None) -> None:
     """Everything that is known of one agent."""
-    show_json(_get(open_desk(home), name).as_json())
+    desk = open_desk(home)
+    with desk.state.registry.read() as read:
+        agent, until = read.agent(AgentId(name)), read.observed_until(AgentId(name))
+    observed = {"observed_until": show_time(until)} if until > time.time_ns() else {}
+    show_json({**agent.as_json(), **observed})
 
 
 @app.command()
@@ -226,6 +245,7 @@ def suspend(
     """Stop the agent at its next call."""
     desk = open_desk(home, as_)
     _moved(desk.registry.suspend(AgentId(name), desk.act(reason)))
+    next_step(f"exeat agent resume {name}   (an admin, when it may go on)")
 
 
 @app.command()
@@ -244,6 +264,37 @@ def retire(
     """For good: its keys are revoked."""
     desk = open_desk(home, as_)
     _moved(desk.registry.retire(AgentId(name), desk.act(reason)))
+
+
+@app.command()
+def observe(
+    name: str,
+    reason: ReasonOption,
+    for_: Annotated[str, typer.Option("--for", help="How long: 12h, 3d; 7 days at most.")] = "1d",
+    home: HomeOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Only record what policy would refuse this agent; never deletes, sends, payments, executions."""
+    from exeat.cli.policy_apply import approvals
+
+    desk = open_desk(home, as_)
+    proposed = desk.registry.observe(AgentId(name), span_s(for_), desk.act(reason), approvals(desk))
+    if proposed is not None:
+        say(f"Proposal {proposed.number} ({proposed.digest[:12]}) waits for another admin.")
+        next_step(f"exeat policy approve {proposed.number} --reason … --as …")
+        return
+    say(f"Agent {name} is observed for {for_}: what policy would refuse it is only recorded.")
+    next_step(f"exeat policy shadow-report --agent {name}; exeat agent enforce {name} --reason …")
+
+
+@app.command()
+def enforce(
+    name: str, reason: ReasonOption = NONE, home: HomeOption = None, as_: AsOption = None
+) -> None:
+    """End observe mode: policy binds the agent from its next call on."""
+    desk = open_desk(home, as_)
+    desk.registry.enforce_agent(AgentId(name), desk.act(reason))
+    say(f"Policy binds agent {name}.")
 
 
 add_to(app)

@@ -11,6 +11,7 @@ from exeat.cli.desk import (
     HomeOption,
     JsonOption,
     ReasonOption,
+    hint_untrusted,
     next_step,
     open_desk,
     say,
@@ -31,7 +32,13 @@ def unregistered(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Clients with a good token that are no agent: denied everything, and what they tried."""
     desk = open_desk(home)
     with desk.state.registry.read() as read:
-        found = sorted(read.strangers(), key=lambda each: -each.last_seen)
+        bound = {(b.issuer, b.name, b.user) for b in read.bindings() if b.kind is Kind.CLIENT}
+        strangers = sorted(read.strangers(), key=lambda each: -each.last_seen)
+    found = [  # one that was bound since is listed no more, until it is unbound
+        each
+        for each in strangers
+        if bound.isdisjoint({(each.issuer, each.client, u) for u in (each.user, None)})
+    ]
     if as_json:
         show_json(
             [
@@ -60,11 +67,11 @@ def unregistered(home: HomeOption = None, as_json: JsonOption = False) -> None:
         ),
     )
     if found:
-        next_step("exeat agent adopt ID --deputy …")
+        next_step("exeat agent adopt ID --name … --deputy …")
 
 
 def adopt(  # noqa: PLR0913 - one per option
-    stranger: str,
+    stranger: Annotated[str, typer.Argument(help="Its id, as `exeat agent unregistered` says.")],
     into: Annotated[str | None, typer.Option(help="It is this agent; register none.")] = None,
     name: Annotated[str | None, typer.Option(help="Id of the new agent.")] = None,
     owner: Annotated[str | None, typer.Option(help="Who answers for it; else you.")] = None,
@@ -103,7 +110,10 @@ def adopt(  # noqa: PLR0913 - one per option
         registry.forget_stranger(found.id)
     say(f"{found.client or found.id} is agent {agent_id}.")
     if into is None:
-        next_step(f"exeat agent scope {agent_id}   then: exeat agent accept {agent_id}")
+        if deputy is None:
+            next_step(f"exeat agent change {agent_id} --deputy …")
+        accepts = f" --as {owner}" if owner and owner != desk.actor else ""
+        next_step(f"exeat agent scope {agent_id}   then: exeat agent accept {agent_id}{accepts}")
 
 
 def bind(
@@ -118,8 +128,18 @@ def bind(
     """A client of a trusted issuer is this agent; what was bound before is bound no more."""
     desk = open_desk(home, as_)
     person = PersonId(user) if user else None
-    made = desk.registry.bind(issuer, client, person, AgentId(agent), desk.act(reason))
+    act = desk.act(reason)
+    with desk.registry.together() as registry:
+        with registry.view() as read:
+            before = read.bindings()
+        made = registry.bind(issuer, client, person, AgentId(agent), act)
+        with registry.view() as read:
+            after = {each.id for each in read.bindings()}
     say(f"{client} is agent {agent}{f' for {user}' if user else ''} ({made.id}).")
+    for old in before:
+        if old.id not in after:
+            say(f"{old.name} is {old.to} no more.")
+    hint_untrusted(desk, issuer)
 
 
 def unbind(

@@ -27,8 +27,9 @@ from exeat.core.ids import AgentId
 from exeat.identity.authorization.model.client import SECRET_LIFE_MAX_DAYS, Client
 from exeat.identity.authorization.model.doing import SECOND_NS
 from exeat.identity.authorization.model.grant import ACCESS_LIFE_MAX_S
-from exeat.identity.authorization.service.clients import Clients, New
+from exeat.identity.authorization.service.clients import REGISTERED, Clients, New
 from exeat.identity.authorization.service.grants import end_grant
+from exeat.registry.model.binding import Kind, is_document
 from exeat.registry.model.names import show_time, slug
 
 app = typer.Typer(
@@ -143,7 +144,23 @@ def _revoke(desk: Desk, name: str, reason: str) -> int:
     for grant in held:
         end_grant(desk.state.authorization, grant, how)
         desk.registry.end_tokens(grant, until, desk.act(reason))
+    _unbind(desk, {name, f"{REGISTERED}{name}"}, reason)
     return len(held)
+
+
+def _unbind(desk: Desk, names: set[str], reason: str) -> None:
+    """What it got by exchange is of authorizations to others, which go on: it ends because the client
+    is no agent any more.  A document's address may be consented to again, and stays bound."""
+    with desk.state.registry.read() as read:
+        found = [
+            each.id
+            for each in read.bindings()
+            if (each.kind, each.issuer) == (Kind.CLIENT, issuer(desk))
+            and each.name in names
+            and not is_document(each.name)
+        ]
+    for binding in found:
+        desk.registry.unbind(binding, desk.act(reason))
 
 
 def _bind(desk: Desk, clients: Clients, made: Client, reason: str) -> None:

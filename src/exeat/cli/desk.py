@@ -112,6 +112,15 @@ def next_step(text: str) -> None:
     typer.echo(f"next: {text}", err=True)
 
 
+def hint_untrusted(desk: Desk, issuer: str) -> None:
+    """A binding is of no use while the gateway takes no token of its issuer."""
+    from exeat.app.settings import load_settings
+
+    settings = load_settings(desk.home)
+    if issuer not in (settings.issuer, *(each.url for each in settings.issuers)):
+        next_step(f"name {issuer}, to the letter, under [[issuers]] in {desk.home / 'exeat.toml'}")
+
+
 def show_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, sort_keys=True, default=str))
 

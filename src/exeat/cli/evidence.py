@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,7 @@ from exeat.cli.ledgers import (
     open_reader,
 )
 from exeat.cli.rooted import Rooted, check_home, latest_root
+from exeat.cli.spans import since_ns
 from exeat.core.errors import Invalid, NotFound
 from exeat.evidence.model import DecisionLeaf, EventLeaf, OutcomeLeaf
 from exeat.evidence.note import Verifier
@@ -39,7 +40,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @app.command()
@@ -115,15 +115,6 @@ class Told:
         return self.keys.get(origin, first), tuple(note for _, note in self._held)
 
 
-def _since(text: str | None) -> int:
-    if text is None:
-        return 0
-    number, unit = text[:-1], text[-1:]
-    if not number.isdigit() or unit not in _UNITS:
-        raise Invalid(f"{text!r} is no span of time.", remedy="Write for example 10m, 2h or 3d.")
-    return time.time_ns() - int(number) * _UNITS[unit] * 1_000_000_000
-
-
 @app.command()
 def audit(  # noqa: PLR0913 - one per option
     where: Where = None,
@@ -145,7 +136,7 @@ def audit(  # noqa: PLR0913 - one per option
     rows = list[dict[str, Any]]()
     for place in found:
         with open_reader(place, values=values) as reader:
-            told = _rows(reader, agent, _since(since), events=events)
+            told = _rows(reader, agent, since_ns(since), events=events)
             rows += [{"instance": place.name, **row} for row in told]
     if len(found) > 1:
         rows.sort(key=lambda row: str(row["time"]))

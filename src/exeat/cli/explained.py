@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from exeat.cli.recorded import controls_of, without_beside
 from exeat.core.errors import Invalid, NotFound
 from exeat.core.facts import PolicyVersionFacts, Snapshot
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
@@ -37,7 +38,7 @@ def recall(decision: str, home: Path, state: State) -> Recalled:
     place = one_ledger(None, home, decision.rpartition("-")[0] or None)
     with contextlib.ExitStack() as stack:
         try:
-            reader = stack.enter_context(open_reader(place, values=True))
+            reader = stack.enter_context(open_reader(place, values=True, exact=True))
         except NotFound:  # no master key in this home: explained without the arguments
             reader = stack.enter_context(open_reader(place, values=False))
         entry = reader.entry(index)
@@ -56,7 +57,9 @@ def _request(entry: Entry, leaf: DecisionLeaf, state: State) -> Recalled:
         )
     arguments: Any = entry.values.get("arguments")
     notes = []
-    if not isinstance(arguments, dict):
+    if isinstance(arguments, dict):
+        arguments = without_beside(leaf.action.method, arguments)
+    else:
         arguments = {}
         notes.append("its arguments were erased or cannot be opened")
     if agent.revision != leaf.agent.revision:
@@ -79,6 +82,8 @@ def _request(entry: Entry, leaf: DecisionLeaf, state: State) -> Recalled:
         arguments,
         int(leaf.now),
         leaf.clock_trusted,
+        leaf.run,
+        controls_of(leaf.obligations),
     )
     policy, note = _policy(leaf, snapshot, state)
     return Recalled(request, policy, leaf, (*notes, *note))

@@ -106,8 +106,11 @@ def ledger_of(decision: str, where: Path | None, home: Path | None) -> LedgerPla
 
 
 @contextmanager
-def open_reader(place: LedgerPlace, *, values: bool) -> Iterator[EvidenceReader]:
-    """``values``: open sealed values with the master key of the home that the ledger belongs to."""
+def open_reader(
+    place: LedgerPlace, *, values: bool, exact: bool = False
+) -> Iterator[EvidenceReader]:
+    """``values``: open sealed values with the master key of the home that the ledger belongs to;
+    ``exact``: with the digits of their numbers."""
     from exeat.evidence.keys import load_master
 
     master = None
@@ -120,4 +123,4 @@ def open_reader(place: LedgerPlace, *, values: bool) -> Iterator[EvidenceReader]
             )
         master = load_master(key)
     with closing(place.reader()) as source:
-        yield EvidenceReader(source, enrolled(source)[0], master)
+        yield EvidenceReader(source, enrolled(source)[0], master, exact=exact)

@@ -14,6 +14,7 @@ from exeat.cli.desk import (
     JsonOption,
     ReasonOption,
     doing,
+    hint_untrusted,
     next_step,
     open_desk,
     say,
@@ -25,7 +26,10 @@ from exeat.core.ids import PersonId
 app = typer.Typer(
     help="People: owners, deputies, operators.", no_args_is_help=True, add_completion=False
 )
-Roles = Annotated[list[str] | None, typer.Option("--role", help="A role; may be repeated.")]
+Roles = Annotated[
+    list[str] | None,
+    typer.Option("--role", help="`admin`, or a role that policy names; repeatable."),
+]
 
 
 @app.command()
@@ -82,8 +86,15 @@ def depart(
     desk = open_desk(home, as_)
     person, agents = desk.registry.depart(PersonId(name), desk.act(reason))
     say(f"{person.id} has departed.")
+    with desk.state.registry.read() as read:
+        live = {each.id for each in read.people() if each.live}
     for agent in agents:
-        say(f"agent {agent.id} named {person.id} as owner or deputy")
+        left = sorted(live & {agent.charter.owner, agent.charter.deputy})
+        say(
+            f"Agent {agent.id}: {left[0]} alone answers for it now."
+            if left
+            else f"Agent {agent.id}: nobody answers for it now, so it is denied everything."
+        )
     if agents:
         next_step("exeat agent change AGENT --owner … --deputy …")
 
@@ -101,6 +112,7 @@ def bind(
     desk = open_desk(home, as_)
     made = desk.registry.bind_person(issuer, subject, PersonId(name), desk.act(reason))
     say(f"{name} is known to {issuer} ({made.id}).")
+    hint_untrusted(desk, issuer)
 
 
 @app.command()

@@ -109,7 +109,8 @@ def rotate(reason: ReasonOption = NONE, home: HomeOption = None, as_: AsOption =
     desk = open_desk(home, as_)
     done = rotate_key(_vault(desk), desk.act(reason))
     old = f" instead of {', '.join(done.before)}" if done.before else ""
-    say(f"{done.rewrapped} secrets are under key {done.after}{old}.")
+    said = "1 secret is" if done.rewrapped == 1 else f"{done.rewrapped} secrets are"
+    say(f"{said} under key {done.after}{old}.")
 
 
 @app.command()

@@ -114,7 +114,7 @@ def observed(desk: Desk, server: ServerId, principal: str = "") -> None:
     findings = desk.registry.observe_definitions(
         server, definitions, desk.act("exeat server observe")
     )
-    say(f"{server} shows {len(definitions)} tools.")
+    say(f"{server} shows {len(definitions)} tool{'' if len(definitions) == 1 else 's'}.")
     for definition in definitions:
         about = str(definition.get("description") or "no description").strip().splitlines()[0]
         say(printable(f"  {definition.get('name')}: {about[:100]}"))

@@ -133,7 +133,10 @@ def add(  # noqa: PLR0913 - one per option
     )
     say(f"Server {server.id} is registered; none of its tools is pinned yet.")
     if not _missing(desk, server.spec):
-        next_step(f"exeat server observe {server.id}")
+        whose = (
+            " --for AGENT/PERSON   (while the gateway runs)" if server.spec.auth.per_user else ""
+        )
+        next_step(f"exeat server observe {server.id}{whose}")
 
 
 def change(  # noqa: PLR0913 - one per option

@@ -133,6 +133,18 @@ class Charge:
     member: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """A charge would exceed its limit.  ``spent``: units, within the window that ends now.  ``free_at``:
+    nanoseconds since the epoch when it would fit if nobody took more; 0: it never does."""
+
+    budget: str
+    key: str
+    limit: int
+    spent: int
+    free_at: int
+
+
 OWNER_ROLE: Final = ApproverRole(OWNER, owner=True)
 BUILT_IN: Final[Mapping[str, Fulfilled]] = {
     each.name: each
@@ -161,7 +173,8 @@ class Controls:
         return tuple(sorted({*approvals, *self.fulfilled, CONFIRMED_BY_USER}))
 
     def approver(self, control: str) -> ApproverRole | None:
-        return self.approvers.get(control.removeprefix(APPROVED_BY))
+        name = control.removeprefix(APPROVED_BY)
+        return self.approvers.get(name) if name != control else None
 
 
 NO_CONTROLS: Final = Controls()

@@ -129,6 +129,18 @@ class Decision:
     charges: tuple[Charge, ...] = ()
     would: tuple[str, ...] = ()
 
+    def denied(self, reason: Reason, detail: str, remedy: str) -> "Decision":
+        """The same inputs, refused all the same; nothing that a permit would bring is left."""
+        return Decision(
+            Verdict.DENY,
+            reason,
+            bundle=self.bundle,
+            input_digest=self.input_digest,
+            remedy=remedy,
+            detail=detail,
+            arguments=self.arguments,
+        )
+
     @property
     def permitted(self) -> bool:
         return self.verdict is Verdict.PERMIT

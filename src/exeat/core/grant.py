@@ -56,7 +56,8 @@ class Held:
 
     ``alternatives``: sets of controls, any of which suffices.  ``arguments``: as the agent wrote them;
     ``narrowed``: as they would leave, if that differs.  ``why``: ids of the policies that would permit it.
-    ``effect`` and ``sink``: of the tool's profile.  ``requester``: the user for whom the agent acts."""
+    ``effect`` and ``sink``: of the tool's profile.  ``beside``: SHA-256 in hex of what leaves with the action
+    and is no argument, or empty."""
 
     binding: Binding
     alternatives: tuple[tuple[str, ...], ...]
@@ -66,6 +67,7 @@ class Held:
     effect: str
     sink: str
     at: int
+    beside: str = ""
 
     @property
     def leaving(self) -> Mapping[str, Any]:

@@ -19,3 +19,7 @@ SNAPSHOT_AGE_MAX_S: Final = 5.0
 SNAPSHOT_AGE_SHARED_MAX_S: Final = 0.8
 """Where several gateways share a database (APP-10): a poll of it that *began* longer ago confirms nothing."""
 REQUEST_STATE_LIFE_S: Final = 600
+HOLD_WAIT_S: Final = 25.0
+"""Below half of the shortest time limit of common clients (60 s, TypeScript SDK)."""
+OBSERVE_MAX_S: Final = 7 * 86_400
+"""The longest that an agent may be observed instead of bound by policy (POL-10)."""

@@ -16,7 +16,8 @@ class TokenFacts:
     ``scopes`` None: its issuer's tokens carry no scopes of ours.  ``actors``: agents that the authority
     came through before; each must itself be able to do what is asked.  ``names``: of its grant and of
     itself, under which it may be ended.  ``chain``: the links as evidence shows them.  ``thumbprint``:
-    of the key that it is bound to, or empty.  ``expires_at``: nanoseconds.
+    of the key that it is bound to, or empty.  ``expires_at``: nanoseconds.  ``before``: the actors as
+    their issuers call them.  ``subject``: what the issuer calls the user, empty if by their own id.
     """
 
     issuer: str
@@ -27,6 +28,8 @@ class TokenFacts:
     actors: tuple[AgentId, ...] = ()
     chain: tuple[str, ...] = ()
     thumbprint: str = ""
+    before: tuple[tuple[str, str], ...] = ()
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ REASON: Final = b"exeat/v1/reason\x00"
 BEFORE: Final = b"exeat/v1/before\x00"
 AFTER: Final = b"exeat/v1/after\x00"
 SAMPLES: Final = b"exeat/v1/samples\x00"
-DOMAINS: Final = (ARGUMENTS, TARGET, DETAIL, RESULT, REASON, BEFORE, AFTER, SAMPLES)
+WIRE: Final = b"exeat/v1/wire\x00"
+DOMAINS: Final = (ARGUMENTS, TARGET, DETAIL, RESULT, REASON, BEFORE, AFTER, SAMPLES, WIRE)
 SALT_BYTES: Final = 32
 _INT_MAX: Final = 2**53 - 1
 

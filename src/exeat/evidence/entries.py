@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from exeat.core.decision import Decision
+from exeat.core.decision import Decision, Reason
 from exeat.core.errors import Invalid
 from exeat.core.event import Event
 from exeat.core.facts import AgentFacts, PolicyVersionFacts, ServerFacts, ToolFacts
@@ -103,7 +103,10 @@ class EntryWriter:
         salt = noise[NONCE_BYTES:]
         committed = sha256(canonical.ARGUMENTS + salt + value).hexdigest()
         record = b"%b%b%b%b" % (_ARGUMENTS_TAG, salt, pack_u32(len(value)), value)
-        detail = target = ""
+        detail = target = wire = ""
+        if decision.narrowed is not None:
+            wire, more = self._commit(canonical.WIRE, encode_value(decision.narrowed))
+            record += more
         if decision.detail:
             detail, more = self._commit(canonical.DETAIL, decision.detail.encode())
             record += more
@@ -119,7 +122,7 @@ class EntryWriter:
                 decision.bundle,
                 context.chain,
                 request.clock_trusted,
-                Commitments(committed, detail, target),
+                Commitments(committed, detail, target, wire),
                 caller.credential,
                 context.thumbprint,
                 self._gateway,
@@ -128,7 +131,7 @@ class EntryWriter:
                 context.isolation,
                 "decision",
                 context.labels,
-                context.mode,
+                "observe" if decision.reason is Reason.OBSERVED else context.mode,
                 noise[:NONCE_BYTES].hex(),
                 str(request.now),
                 decision.obligations,
@@ -141,6 +144,7 @@ class EntryWriter:
                 user is not None and user.live,
                 FORMAT,
                 decision.verdict,
+                decision.would,
             )
         )
         if len(leaf) > LEAF_MAX_BYTES:

@@ -62,12 +62,14 @@ class AgentSeen(_Leaf, frozen=True):
     sponsor: str
 
 
-class Commitments(_Leaf, frozen=True):
-    """SHA-256(domain || 32-byte salt || canonical value) each; salts are sealed (EVD-7)."""
+class Commitments(_Leaf, frozen=True, omit_defaults=True):
+    """SHA-256(domain || 32-byte salt || canonical value) each; salts are sealed (EVD-7).  ``wire``: the
+    arguments as they left, where they were narrowed (POL-4); other entries do not have it."""
 
     arguments: str
     detail: str
     target: str
+    wire: str = ""
 
 
 class GatewaySeen(_Leaf, frozen=True):
@@ -86,10 +88,12 @@ class PolicySeen(_Leaf, frozen=True):
     number: int
 
 
-class DecisionLeaf(_Leaf, frozen=True):
+class DecisionLeaf(_Leaf, frozen=True, omit_defaults=True):
     """One decision, durable before its effect.  ``now`` is the time that the PDP saw, ``at`` the
     ledger's own, never decreasing.  ``bundle``: the policy digest named by the decision.
-    ``mode``: ``enforce`` (POL-7 adds ``observe``)."""
+    ``mode``: ``enforce``, or ``observe`` of a permit that policy would have refused (POL-7).  ``would``:
+    what an observed agent would have met, and what shadow policies say (POL-5); entries without any,
+    and those of exeat 0.1, do not have it."""
 
     action: ActionSeen
     agent: AgentSeen
@@ -120,6 +124,7 @@ class DecisionLeaf(_Leaf, frozen=True):
     user_live: bool
     v: Literal[1]
     verdict: str
+    would: tuple[str, ...] = ()
 
 
 class OutcomeLeaf(_Leaf, frozen=True):

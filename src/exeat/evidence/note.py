@@ -23,6 +23,9 @@ SIGNATURES_MAX: Final = 16
 NOTE_MAX_BYTES: Final = 100_000
 _MARK: Final = "— "
 _PRIVATE: Final = "PRIVATE+KEY+"
+_WHOLE: Final = (
+    "Copy it whole, in quotes: the line `key` of `exeat evidence verify` at its gateway."
+)
 
 
 def check_name(name: str) -> str:
@@ -44,7 +47,7 @@ def _split_key(text: str) -> tuple[str, bytes, bytes]:
         blob = base64.b64decode(encoded, validate=True)
         wanted = bytes.fromhex(hex_id)
     except (ValueError, binascii.Error):
-        raise Invalid("not a note key: NAME+ID+BASE64 is wanted") from None
+        raise Invalid("not a note key: NAME+ID+BASE64 is wanted", remedy=_WHOLE) from None
     if blob[:1] != ED25519 or len(blob) != 1 + KEY_BYTES or len(wanted) != len(b"hash"):
         raise Invalid("not an Ed25519 note key (type 0x01)")
     return check_name(name), wanted, blob[1:]
@@ -61,7 +64,9 @@ class Verifier:
         """Raises Invalid unless the id belongs to name and key."""
         name, wanted, public = _split_key(vkey)
         if key_id(name, public) != wanted:
-            raise Invalid("the verifier key's id does not belong to its name and key")
+            raise Invalid(
+                "the verifier key's id does not belong to its name and key", remedy=_WHOLE
+            )
         return cls(name, wanted, public)
 
     def __str__(self) -> str:

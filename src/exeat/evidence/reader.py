@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -33,7 +34,12 @@ _NAMES: Final = {
     canonical.BEFORE: "before",
     canonical.AFTER: "after",
     canonical.SAMPLES: "samples",
+    canonical.WIRE: "wire",
 }
+
+
+_PLAIN: Final = msgspec.json.Decoder[Any]()
+_EXACT: Final = msgspec.json.Decoder[Any](float_hook=Decimal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +65,19 @@ def index_of(decision_id: str) -> int:
 
 
 class EvidenceReader:
-    """``master``: opens sealed values; without it there are none.  ``origin``: of the log."""
+    """``master``: opens sealed values; without it there are none.  ``origin``: of the log.  ``exact``:
+    numbers with a point are decimals with their own digits, as policy reads them (POL-4)."""
 
-    def __init__(self, source: LedgerReader, origin: str = "", master: bytes | None = None) -> None:
+    def __init__(
+        self,
+        source: LedgerReader,
+        origin: str = "",
+        master: bytes | None = None,
+        *,
+        exact: bool = False,
+    ) -> None:
         self._source, self._origin, self._master = source, origin, master
+        self._json = _EXACT if exact else _PLAIN
         self._keys: dict[int, bytes | None] = {}
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
@@ -76,7 +91,9 @@ class EvidenceReader:
             if entry.index == index:
                 return entry
             break
-        raise NotFound(f"there is no entry {index} in this ledger")
+        raise NotFound(
+            f"There is no entry {index} in this ledger.", remedy="See `exeat evidence audit`."
+        )
 
     def decision(self, decision_id: str) -> tuple[Entry, Entry | None]:
         """A decision with its values, and its outcome if there is one.  Raises NotFound, Invalid."""
@@ -102,7 +119,9 @@ class EvidenceReader:
             leaf, index = decode_leaf(raw), row.first + n
             if leaf.index != index:
                 raise LedgerBroken(f"entry {index} calls itself {leaf.index}")
-            entries.append(Entry(leaf, leaf_hash(raw), _values(leaf, opened.get(index, {}))))
+            entries.append(
+                Entry(leaf, leaf_hash(raw), _values(leaf, opened.get(index, {}), self._json))
+            )
         return entries
 
     def _key(self, master: bytes) -> Callable[[int], bytes | None]:
@@ -124,6 +143,7 @@ def commitments_of(leaf: Leaf) -> dict[bytes, str]:
             canonical.ARGUMENTS: of.arguments,
             canonical.DETAIL: of.detail,
             canonical.TARGET: of.target,
+            canonical.WIRE: of.wire,
         }
     elif isinstance(leaf, OutcomeLeaf):
         pairs = {canonical.RESULT: leaf.result}
@@ -140,7 +160,9 @@ def commitments_of(leaf: Leaf) -> dict[bytes, str]:
     return {domain: digest for domain, digest in pairs.items() if digest}
 
 
-def _values(leaf: Leaf, opened: dict[bytes, tuple[bytes, bytes]]) -> dict[str, Any]:
+def _values(
+    leaf: Leaf, opened: dict[bytes, tuple[bytes, bytes]], read: msgspec.json.Decoder[Any]
+) -> dict[str, Any]:
     wanted = commitments_of(leaf)
     values: dict[str, Any] = {}
     for domain, (salt, value) in opened.items():
@@ -148,14 +170,14 @@ def _values(leaf: Leaf, opened: dict[bytes, tuple[bytes, bytes]]) -> dict[str, A
             raise LedgerBroken(
                 f"a sealed value of entry {leaf.index} is not the one it committed to"
             )
-        values[_NAMES[domain]] = _shown(domain, value)
+        values[_NAMES[domain]] = _shown(domain, value, read)
     return values
 
 
-def _shown(domain: bytes, value: bytes) -> Any:
+def _shown(domain: bytes, value: bytes, read: msgspec.json.Decoder[Any]) -> Any:
     if domain == canonical.RESULT:
         return value.hex()
-    return value.decode() if domain in _TEXT else msgspec.json.decode(value)
+    return value.decode() if domain in _TEXT else read.decode(value)
 
 
 def enrolled(reader: LedgerReader) -> tuple[str, Verifier | None]:

@@ -24,11 +24,12 @@ def report_lines(report: Report) -> list[str]:
 
 def _facts(report: Report) -> list[str]:
     span = f"{moment(report.first_at)} to {moment(report.last_at)}"
+    one = "checkpoint" if report.checkpoints == 1 else "checkpoints"
     return [
         f"SOUND: {report.entries} entries, {span}.",
         f"  {report.permits} permitted and {report.denials} denied decisions, {report.outcomes} "
         f"outcomes ({report.unknown} unknown, {report.waiting} still open).",
-        f"  {report.checkpoints} signed checkpoints, the last over {report.signed} entries.",
+        f"  {report.checkpoints} signed {one}, the last over {report.signed} entries.",
         f"  key   {report.key}",
         f"  root  {base64.b64encode(report.root).decode()} (at {report.entries} entries)",
     ]

@@ -2,8 +2,10 @@
 
 from typing import Any, Final
 
-from exeat.core.decision import Decision, Reason
+from exeat.core.decision import Decision, Reason, Verdict
+from exeat.core.errors import ExeatError
 from exeat.core.facts import ToolFacts
+from exeat.core.upstream_auth import CredentialFailed
 from exeat.gateway.inbound import RequestId
 from exeat.gateway.pipeline import Enforced
 from exeat.gateway.wire import encode, error_body, error_message, result_message
@@ -42,6 +44,15 @@ _SAID: Final[dict[Reason, str]] = {
     Reason.STATE_STALE: "the gateway cannot confirm its policy state",
     Reason.CLOCK_BACKWARDS: "the gateway's clock cannot be trusted",
     Reason.REQUEST_STATE_INVALID: "the retry does not belong to this call, or came too late",
+    Reason.APPROVAL_REQUIRED: "a person has to approve this call first",
+    Reason.APPROVAL_DENIED: "a person did not approve this call",
+    Reason.HOLDS_CAPPED: "too many calls of this agent wait for people",
+    Reason.APPROVALS_UNAVAILABLE: "approvals cannot be read",
+    Reason.BUDGET_EXHAUSTED: "a budget is used up",
+    Reason.BUDGETS_UNAVAILABLE: "budgets cannot be read",
+    Reason.AMOUNT_INVALID: "an amount is not one that a budget can count",
+    Reason.OBLIGATION_UNKNOWN: "policy asks for what this gateway cannot do",
+    Reason.KILLED: "a person has switched this off",
     Reason.DENIALS_CAPPED: "too many denials in this run",
 }
 DENIED_KEY: Final = "exeat/denied"
@@ -60,6 +71,9 @@ def denial_data(enforced: Enforced) -> dict[str, Any]:
     }
 
 
+_WORDS: Final = {Verdict.HOLD: "Held", Verdict.DENY: "Denied", Verdict.PERMIT: "Denied"}
+
+
 def denial(
     request_id: RequestId, method: str, enforced: Enforced, tool: ToolFacts | None = None
 ) -> bytes:
@@ -72,7 +86,8 @@ def denial(
     sentence = said(enforced.decision)
     if method == "tools/call":
         text = (
-            f"Denied by exeat: {sentence} (reason {data['reason']}, decision {data['decision']})."
+            f"{_WORDS[enforced.decision.verdict]} by exeat: {sentence}"
+            f" (reason {data['reason']}, decision {data['decision']})."
             f" What can be done: {data['remedy'].rstrip('.')}."
         )
         result: dict[str, Any] = {
@@ -84,7 +99,9 @@ def denial(
         if tool is None or not tool.promises_output:
             result["structuredContent"] = {"denied": data}
         return result_message(request_id, encode(result))
-    return error_message(request_id, error_body(DENIED, f"Denied: {sentence}", data))
+    return error_message(
+        request_id, error_body(DENIED, f"{_WORDS[enforced.decision.verdict]}: {sentence}", data)
+    )
 
 
 def unknown(request_id: RequestId, method: str, target: str) -> bytes:
@@ -121,13 +138,16 @@ def unrecorded(request_id: RequestId, failure: str) -> bytes:
 
 
 def upstream_failed(
-    request_id: RequestId, server: str, reason: str, decision: str, *, sent: bool
+    request_id: RequestId, server: str, reason: str | ExeatError, decision: str, *, sent: bool
 ) -> bytes:
-    known = (
-        "whether it was carried out is unknown; do not repeat it blindly"
-        if sent
-        else "the action was not carried out; it is safe to try again"
-    )
+    """Where a credential is missing, what has to be done first is said instead of to try again."""
+    known = "the action was not carried out; it is safe to try again"
+    if sent:
+        known = "whether it was carried out is unknown; do not repeat it blindly"
+    elif isinstance(reason, CredentialFailed):
+        if reason.remedy:
+            known = f"the action was not carried out; {reason.remedy}"
+        reason = f"cannot be used: {reason}"
     return error_message(
         request_id,
         error_body(

@@ -15,6 +15,7 @@ from exeat.core.request import AccessRequest
 from exeat.core.strictjson import parse
 from exeat.gateway import answers
 from exeat.gateway.consent import CONSENT_KEY
+from exeat.gateway.holds import HOLD_KEY
 from exeat.gateway.inbound import METHOD_NOT_FOUND, Request, RequestId, Response
 from exeat.gateway.link import Link
 from exeat.gateway.methods import CANCELLED, RETRYABLE_WITH_INPUT, SERVER_METHODS, Era
@@ -48,6 +49,8 @@ class Reopened:
 
     answers: Sequence[Given] = ()
     held: str = ""
+    waited: bool = False
+    """It says that its person has seen that the call waits for an approval."""
     consented: bool = False
     """The client says that its person opened the page that the gateway asked them to open."""
 
@@ -70,6 +73,7 @@ def question(
         arguments=params,
         now=now,
         clock_trusted=call_access.clock_trusted,
+        run=call_access.run,
     )
 
 
@@ -282,6 +286,9 @@ class Asks:
         consent = given.pop(CONSENT_KEY, None)
         if isinstance(consent, dict) and consent.get("action") != "accept":
             return "The person did not give access to the server"
+        seen = given.pop(HOLD_KEY, None)
+        if isinstance(seen, dict) and seen.get("action") == "decline":
+            return "The person did not want to wait for an approval"
         asked: dict[str, str] = {}
         held = ""
         if sealed is not None:
@@ -298,7 +305,7 @@ class Asks:
         if kept:
             params["inputResponses"] = kept
         answered = [(key, asked[key], answer) for key, answer in kept.items()]
-        return Reopened(answered, held, consent is not None)
+        return Reopened(answered, held, seen is not None, consent is not None)
 
     def _unsealed(self, sealed: str, bound: bytes) -> tuple[str | None, dict[str, str], str] | None:
         """The upstream's own state, the method of each question by its key, and the call held."""

@@ -1,6 +1,5 @@
 """What a token bounds beside registry and policy: its scopes, and the agents it came through.  Pure."""
 
-from dataclasses import replace
 from typing import Final
 
 from exeat.core.decision import Decision, Reason, Verdict
@@ -25,7 +24,7 @@ def within_token(request: AccessRequest, decision: Decision, snapshot: Snapshot)
     """The permit, unless the token's authority is less.  ID-5: what an agent delegated is never more
     than it could do itself; ID-2: scopes are asked for last, when nothing else stands in the way."""
     token = request.caller.token
-    if token is None or decision.verdict is not Verdict.PERMIT:
+    if token is None or decision.verdict is Verdict.DENY:
         return decision
     for name in token.actors:
         agent = snapshot.agents.get(name)
@@ -50,12 +49,4 @@ def within_token(request: AccessRequest, decision: Decision, snapshot: Snapshot)
 
 
 def _denied(decision: Decision, reason: Reason, why: str) -> Decision:
-    return replace(
-        decision,
-        verdict=Verdict.DENY,
-        reason=reason,
-        policies=(),
-        remedy=REMEDIES[reason],
-        detail=why,
-        obligations=(),
-    )
+    return decision.denied(reason, why, REMEDIES[reason])

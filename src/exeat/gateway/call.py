@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from exeat.core.decision import Decision, Reason
@@ -23,6 +24,8 @@ from exeat.gateway.methods import (
 )
 from exeat.gateway.outbound import translate
 from exeat.gateway.pipeline import Enforced
+from exeat.gateway.redaction.filter import ResultFilter
+from exeat.gateway.results import FILTERED_MAX_BYTES, filter_for, questions, told
 from exeat.gateway.routes import INPUTS_KEY
 from exeat.gateway.wire import (
     Nonsense,
@@ -51,8 +54,8 @@ class Call:
 
     __slots__ = (
         "_answered", "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer",
-        "consented", "given", "given_up", "obstacle", "request", "round", "rounds", "route", "ruled",
-        "started", "turn", "unlimited",
+        "consented", "filter", "given", "given_up", "held", "obstacle", "request", "round", "rounds",
+        "route", "ruled", "started", "turn", "unlimited", "waited",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +77,12 @@ class Call:
         """Why there is no link."""
         self.consented = False
         """The client says that its person went to give consent."""
+        self.waited = False
+        """Its person has seen that it waits for an approval."""
+        self.held = ""
+        """The approval that it waits for."""
+        self.filter: ResultFilter | None = None
+        """What policy wants done to its result."""
         self.given_up = ""
         """Why it is not to be sent any more; empty while it is."""
         self.ruled: Decision | None = None
@@ -124,6 +133,11 @@ class Call:
         return {key: value for key, value in leaving.items() if value is not None} or None
 
     def _recorded(self, enforced: Enforced) -> None:
+        pending = enforced.pending
+        if pending is not None and enforced.receipt is not None and not self.given_up:
+            self._not_sent()
+            self._front.holds.held(self, enforced, pending)
+            return
         self._enforced = enforced
         sent = False
         if not enforced.permitted:
@@ -134,14 +148,40 @@ class Call:
             self._front.pipeline.outcome(enforced, "failed", cause=self.given_up)
         else:
             sent = self._send(enforced)
+        if not sent:
+            self._not_sent()
+            return
         for answer in self._answered:
-            if sent:
-                self._front.pipeline.outcome(answer, "ok", cause="answered")
-            else:
-                self._front.pipeline.outcome(answer, "failed", cause="not_sent")
+            self._front.pipeline.outcome(answer, "ok", cause="answered")
+
+    def _not_sent(self) -> None:
+        """What the client answered to questions went nowhere."""
+        answered, self._answered = self._answered, []
+        for answer in answered:
+            self._front.pipeline.outcome(answer, "failed", cause="not_sent")
+
+    def again(self) -> None:
+        """People have answered: decided anew, on the facts in force now."""
+        if not self.answer.open:
+            self._end()
+            return
+        self.unlimited, self.started = False, self._front.loop.time()
+        if self.given and self._link is not None:
+            self._front.asks.decide_answers(self, self._with_answers)
+        else:
+            self.go_on([])
+
+    def _leaving(self, enforced: Enforced) -> tuple[Request, AccessRequest]:
+        """Exactly the decided values (POL-4)."""
+        smaller = enforced.decision.narrowed
+        if smaller is None:
+            return self.request, self.access
+        params = {**self.request.params, "arguments": dict(smaller)}
+        return replace(self.request, params=params), replace(self.access, arguments=smaller)
 
     def _send(self, enforced: Enforced) -> bool:
         """False if nothing left."""
+        self.filter = filter_for(enforced)
         if self.turn is not None:
             self._handle = self.turn.handle
             return self._front.held.resume(self, self.turn)
@@ -152,7 +192,7 @@ class Call:
             else:
                 self.link_failed("is not running", sent=False)
             return False
-        method, target, offers = self.request.method, self.access.target, self.route.offers
+        method, target = self.request.method, self.access.target
         if method in tasks.OWNED or "task" in self.request.params:
             if link.era is not self.request.era:
                 self.link_failed(
@@ -162,19 +202,12 @@ class Call:
             target = self.request.params.get("taskId", target)
         if link.era is not self.request.era and self._changes(link):
             return True
-        session = self.route.session
-        level = session.log_level if session is not None else ""
-        outbound = translate(self.request, link.era, target, offers, level)
-        outbound.may_stream = method in RETRYABLE_WITH_INPUT
-        if self.route.upstream.guarded:
-            outbound.still = self._still
-        if link.era is Era.MODERN and method == "tools/call" and self.access.tool is not None:
-            outbound.param_headers = self._front.mirrors.headers(self.access)
-        if method == "tools/call" and not self._permit(enforced, outbound):
+        outbound = self._outbound(enforced, link, target)
+        if outbound is None:
             return False
         sink: MessageSink = self
         across = link.era is Era.LEGACY and self.request.era is Era.MODERN
-        if across and offers and outbound.may_stream:
+        if across and self.route.offers and method in RETRYABLE_WITH_INPUT:
             sink = self.turn = Turn(self, link)
         handle = link.call(outbound, sink)
         if self._enforced is None:  # the link said at once that it could not
@@ -182,7 +215,25 @@ class Call:
         self._handle = handle
         return True
 
-    def _permit(self, enforced: Enforced, outbound: Outbound) -> bool:
+    def _outbound(self, enforced: Enforced, link: Link, target: str) -> Outbound | None:
+        """What leaves; None if its permit cannot be made, and then the call has failed."""
+        method, session = self.request.method, self.route.session
+        level = session.log_level if session is not None else ""
+        leaving, access = self._leaving(enforced)
+        outbound = translate(leaving, link.era, target, self.route.offers, level)
+        outbound.may_stream = method in RETRYABLE_WITH_INPUT
+        if self.filter is not None:  # nothing passes before it was looked at as a whole
+            outbound.may_stream = False
+            outbound.result_max_bytes = FILTERED_MAX_BYTES
+        if self.route.upstream.guarded:
+            outbound.still = self._still
+        if link.era is Era.MODERN and method == "tools/call" and access.tool is not None:
+            outbound.param_headers = self._front.mirrors.headers(access)
+        if method == "tools/call" and not self._permit(enforced, access, outbound):
+            return None
+        return outbound
+
+    def _permit(self, enforced: Enforced, access: AccessRequest, outbound: Outbound) -> bool:
         """ID-11: where the server demands one; False if it cannot be made, and then nothing leaves."""
         audience, permits = self.route.upstream.spec.permit, self._front.permits
         if not audience:
@@ -191,7 +242,7 @@ class Call:
             if permits is None:
                 raise Invalid("needs a permit, and this gateway has no key to sign one")
             outbound.permit = permits.sign(
-                self.access, audience, enforced.id, self.route.run, outbound.params
+                access, audience, enforced.id, self.route.run, outbound.params
             )
         except Invalid as error:
             self.link_failed(str(error), sent=False)
@@ -242,13 +293,21 @@ class Call:
         self._front.ended(self)
 
     def finish(
-        self, status: Status, *, cause: str = "", digest: bytes = b"", size: int = 0
+        self,
+        status: Status,
+        *,
+        cause: str = "",
+        digest: bytes = b"",
+        size: int = 0,
+        rows: int = 0,
     ) -> None:
         """The end of a call that was sent: its outcome, bound to its decision, exactly once."""
         enforced, self._enforced = self._enforced, None
         self._end()
         if enforced is not None:
-            self._front.pipeline.outcome(enforced, status, cause=cause, digest=digest, size=size)
+            self._front.pipeline.outcome(
+                enforced, status, cause=cause, digest=digest, size=size, rows=rows
+            )
 
     # ---- questions between eras
 
@@ -284,6 +343,11 @@ class Call:
     def link_notification(self, method: str, params: bytes) -> None:
         if method == "notifications/tools/list_changed":
             self.route.upstream.said_changed()
+        if self.filter is not None and method in SERVER_NOTIFICATIONS:
+            clean = self.filter.notification(method, params)
+            if clean is None:
+                return
+            params = clean
         if method == CANCELLED:
             self._cancelled(params)
         elif method in SERVER_NOTIFICATIONS:
@@ -302,6 +366,9 @@ class Call:
             self.answer.notification(CANCELLED, encode({"requestId": named}))
 
     def link_request(self, request_id: RequestId, method: str, params: bytes) -> None:
+        if self.filter is not None:
+            clean = self.filter.notification(method, params)
+            params = b"{}" if clean is None else clean
         if self._link is not None:
             self._front.server_asks(self, self._link, request_id, method, params)
 
@@ -331,10 +398,13 @@ class Call:
             kind = value.get("resultType", "complete")
             if kind == "input_required" and self.request.method in RETRYABLE_WITH_INPUT:
                 enforced = self._enforced
+                if self.filter is not None:
+                    value = questions(self.filter, value)
                 if enforced is not None:
                     self._front.input_required(self, enforced, value, result)
                 return
-            if kind == "task" and self._may_be_task and self.request.era is Era.MODERN:
+            may_be_task = self._may_be_task and self.filter is None
+            if kind == "task" and may_be_task and self.request.era is Era.MODERN:
                 kind = "complete"
             if kind != "complete":
                 raise Nonsense(f"the result type {str(kind)[:40]!r} is not known")
@@ -344,11 +414,17 @@ class Call:
         seen = peek(result)
         if modern != (self.request.era is Era.MODERN):
             result = self._across(result, to_modern=not modern)
+        rows = 0
+        if self.filter is not None:
+            result = self.filter.result(result)
+            rows = self.filter.summary.passed
+        result = told(result, self._enforced)
         self.answer.final(result_message(self.request.id, result))
         self.finish(
             "tool_error" if seen.isError else "ok",
             digest=hashlib.sha256(result).digest(),
             size=len(result),
+            rows=rows,
         )
 
     @property
@@ -404,10 +480,15 @@ class Call:
             self.link_failed("answered with a malformed error", sent=True)
             return
         body = error_body(code, text, value.get("data"))
+        if self.filter is not None:
+            body = self.filter.error(body)
         self.answer.final(error_message(self.request.id, body), error_code=code)
         self.finish("rpc_error", digest=hashlib.sha256(body).digest(), size=len(body))
 
     def link_failed(self, reason: str, *, sent: bool) -> None:
+        self._fail(reason, sent=sent)
+
+    def _fail(self, reason: str | ExeatError, *, sent: bool) -> None:
         enforced = self._enforced
         self.answer.final(
             answers.upstream_failed(
@@ -427,7 +508,7 @@ class Call:
         if isinstance(error, ConsentNeeded):
             consent.ask(self._front, self, error)
         else:
-            self.link_failed(str(error), sent=False)
+            self._fail(error, sent=False)
 
     def _still(self) -> bool:
         enforced = self._enforced
@@ -443,13 +524,18 @@ class Call:
     def client_gone(self) -> None:
         """Modern: closing the stream cancels.  Legacy: it does not; only a notification does."""
         self.answer.gone()
-        if self.request.era is Era.MODERN:
+        if self.request.era is Era.MODERN or self.held:
             self.give_up("client_closed")
 
     def give_up(self, cause: str) -> None:
         """GW-9: cancel at the upstream; what it did by then is unknown, and is recorded so."""
         if self.round is not None:
             self.round.end(answers.cancelled(self.request.id))
+            return
+        if self.held:
+            self._front.holds.forget(self)
+            self.answer.final(answers.cancelled(self.request.id))
+            self._end()
             return
         handle, self._handle = self._handle, None
         if handle is None and self._enforced is not None:

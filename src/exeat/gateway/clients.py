@@ -26,6 +26,7 @@ from exeat.gateway.connection import Connection
 from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.inbound import Notification, Request, RequestId
+from exeat.gateway.killing import server_killed
 from exeat.gateway.link import Link, raw_bytes
 from exeat.gateway.link_http import LegacyHttpLink
 from exeat.gateway.methods import (
@@ -86,17 +87,21 @@ class Clients:
     def _may_not_act(
         self, caller: Caller, server: ServerId | None
     ) -> tuple[AccessRequest, Decision] | None:
-        """No process is started and no session opened for an agent that can do nothing."""
+        """No process is started and no session opened for an agent that can do nothing.  One killed server
+        of several does not close the aggregate."""
         router = self.front.router
         now = self.front.clock()
-        found = router.servers(caller)[:1] if server is None else [router.named(server)]
+        found = router.servers(caller) if server is None else [router.named(server)]
+        kills = self.front.pipeline.state.view.snapshot.kills
+        found = [each for each in found if not server_killed(kills, each[0].id)][:1] or found[:1]
         if not found and principal(caller, now) is not None:
             found = [router.named(NO_SERVER)]
         for facts, _ in found:
             access = AccessRequest(
-                caller, "tools/list", ActionId("tools/list"), facts, "", None, "", {}, now
-            )
-            decision = self.front.pipeline.state.view.pdp.decide(access)
+                caller, "tools/list", ActionId("tools/list"), facts, "", None, "", {}, now,
+                run=principal_key(caller),
+            )  # fmt: skip
+            decision = self.front.pipeline.ruling(access)
             if not decision.permitted:
                 return access, decision
         return None
@@ -110,7 +115,7 @@ class Clients:
             if enforced.receipt is None:
                 answer.final(answers.unrecorded(request.id, enforced.failure))
             else:
-                answer.final(answers.denial(request.id, request.method, enforced))
+                self.front.deny(answer, request, enforced)
 
         run = principal_key(access.caller)
         self.front.pipeline.submit(access, run, "", then, decision)
@@ -126,7 +131,7 @@ class Clients:
         if server is not None:
             found = front.router.one(server)
             opened = await self._open(session, found, caller) if found is not None else "is unknown"
-            if isinstance(opened, str):
+            if isinstance(opened, str | ExeatError):
                 front.sessions.end(session)
                 failed = answers.upstream_failed(request.id, server, opened, "", sent=False)
                 answer.final(failed)
@@ -144,15 +149,20 @@ class Clients:
 
     async def _open(
         self, session: ClientSession, found: tuple[ServerFacts, UpstreamServer], caller: Caller
-    ) -> Mapping[str, Any] | str:
+    ) -> Mapping[str, Any] | ExeatError:
         facts, upstream = found
         route = Route(facts, upstream, caller, session, session.principal, "", "", session.offers)
-        made = await self.front.router.make_link(route)
-        if isinstance(made, ConsentNeeded):  # each later request can lead to the page
+        try:
+            made = await self.front.router.make_link(route)
+            if isinstance(made, ExeatError):
+                raise made
+            if made.era is Era.LEGACY:
+                return upstream.about_of(made)
+            return await upstream.about_for(route.principal, route.offers)
+        except ConsentNeeded:  # each later request can lead to the page
             return {"capabilities": _AGGREGATE, "serverInfo": INFO}
-        if isinstance(made, ExeatError):
-            return str(made)
-        return upstream.about_of(made)
+        except ExeatError as failure:
+            return failure
 
     async def _discover(
         self, answer: ClientAnswer, request: Request, caller: Caller, server: ServerId | None
@@ -162,12 +172,12 @@ class Clients:
             found = self.front.router.one(server)
             try:
                 if found is not None:
-                    await found[1].prepare(principal_key(caller), offered(request, None))
-                    about = found[1].about
+                    who = principal_key(caller)
+                    about = await found[1].about_for(who, offered(request, None))
             except ConsentNeeded:  # each later request can lead to the page
                 pass
             except ExeatError as failure:
-                failed = answers.upstream_failed(request.id, server, str(failure), "", sent=False)
+                failed = answers.upstream_failed(request.id, server, failure, "", sent=False)
                 answer.final(failed)
                 return
         result: dict[str, Any] = {
@@ -239,6 +249,8 @@ class Clients:
 
     def listen(self, session: ClientSession, server: ServerId, link: Link) -> None:
         """Open the server's own standing stream behind the client's, or what stands for it."""
+        if server_killed(self.front.pipeline.state.view.snapshot.kills, server):
+            return
         before, sink = session.listening.get(server), Standing(self, session, server, link)
         if isinstance(link, LegacyHttpLink) and link.usable:
             session.listening[server] = link.listen(sink)
@@ -277,6 +289,10 @@ class Clients:
         self, answer: ClientAnswer, request: Request, caller: Caller, session: ClientSession | None
     ) -> Exchange | None:
         """On the aggregate: changes of the lists, as the gateway sees them; log levels to every server."""
+        refused = self._may_not_act(caller, None)
+        if refused is not None:
+            self._refuse_handshake(answer, request, *refused)
+            return Waiting(answer)
         self.front.pipeline.ledger.count("local_" + request.method.replace("/", "_"), None)
         if request.method == "logging/setLevel":
             answer.final(result_message(request.id, b"{}"))
@@ -332,6 +348,8 @@ class Clients:
         method = str(message.method)
         if method not in SERVER_NOTIFICATIONS:
             self.front.pipeline.ledger.count("server_notification_unknown", None)
+            return
+        if server_killed(self.front.pipeline.state.view.snapshot.kills, server):
             return
         params = raw_bytes(message.params)
         upstream = self.front.upstreams.servers.get(server)

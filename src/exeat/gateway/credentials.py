@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from exeat.core.request import Caller
+from exeat.core.request import Caller, TokenFacts
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.pipeline import Pipeline
 from exeat.gateway.ports import View
@@ -20,12 +20,15 @@ from exeat.identity.dpop import Proof
 from exeat.identity.model.token import Claims, Confirmation, Flaw, Refused
 from exeat.identity.rules.principal import principal
 from exeat.identity.tokens import Tokens
+from exeat.registry.model.key import KEY_PREFIX
 
 CACHED_MAX: Final = 10_000
 CHECKED_MAX_S: Final = 300
 """A token's signature is believed for so long."""
 ASKED_MAX_S: Final = 30
-"""So is what its issuer said of an opaque one."""
+"""So is what its issuer said of an opaque one, or for as long as is set for that issuer, if that is less."""
+ASKED_MIN_S: Final = 1
+"""For one request, which comes back to the answer that it waited for."""
 REFUSED_FOR_S: Final = 5
 """After asking an issuer in vain; the same token does not make us ask again before."""
 SECOND_NS: Final = 1_000_000_000
@@ -65,6 +68,7 @@ class Credentials:
         self._proofs = proofs or Proofs()
         self._view: View | None = None
         self._proof: Proof | None = None
+        self._exchanges = False
         self._known: dict[str, _Known] = {}
         self._shown: dict[str, tuple[str, str, int]] = {}
         self._checked: dict[str, tuple[Claims | Refused, int]] = {}
@@ -79,6 +83,8 @@ class Credentials:
             proof, self._proof = self._proof, None
             if proof is not None and not self._proofs.spend(proof, now):
                 return Refused(Flaw.PROOF)
+            if self._exchanges and found.token is not None and header is not None:
+                self._keep_shown(found, found.token, header)
         return found
 
     def admits(
@@ -92,6 +98,7 @@ class Credentials:
         if view is not self._view:
             self._view = view
             self._known.clear()
+            self._exchanges = any(spec.auth.for_caller for spec in view.snapshot.specs.values())
         known = self._known.get(header)
         if known is None or known.expires_at <= now:
             found = self._look_up(view, header, now)
@@ -120,6 +127,13 @@ class Credentials:
         issuer, token, end = self._shown.get(principal, ("", "", 0))
         return (issuer, token) if end > self._pipeline.clock() else ("", "")
 
+    def _keep_shown(self, caller: Caller, token: TokenFacts, header: str) -> None:
+        """Only of a token that opened the endpoint: one that was refused is exchanged for nothing."""
+        if len(self._shown) >= CACHED_MAX:
+            self._shown.clear()
+        text = header.partition(" ")[2].strip()
+        self._shown[principal_key(caller)] = (token.issuer, text, token.expires_at)
+
     def _look_up(self, view: View, header: str, now: int) -> _Known | Refused | Unknown | None:
         scheme, _, text = header.partition(" ")
         text = text.strip()
@@ -130,9 +144,9 @@ class Credentials:
                 return key
         elif scheme.lower() != _DPOP:
             return None
-        if self.tokens is None or not text:
-            return None
-        return self._token(self.tokens, view, header, text, now)
+        if self.tokens is None or not text or text.startswith(KEY_PREFIX):
+            return None  # a key may be good in a moment, or elsewhere: no issuer gets to see it
+        return self._token(self.tokens, view, text, now)
 
     def _key(self, view: View, digest: bytes) -> _Known | None:
         snapshot = view.snapshot
@@ -150,18 +164,16 @@ class Credentials:
         caller = Caller(agent, user, credential.id)
         return _Known(caller, credential.expires_at, None, None)
 
-    def _token(
-        self, tokens: Tokens, view: View, header: str, text: str, now: int
-    ) -> _Known | Refused | Unknown:
-        claims, until = self._checked.get(header, (None, 0))
+    def _token(self, tokens: Tokens, view: View, text: str, now: int) -> _Known | Refused | Unknown:
+        claims, until = self._checked.get(text, (None, 0))
         if claims is None or until <= now:
             claims = tokens.read(text, now)
             if claims is None:
-                return Unknown(lambda: self._settle(tokens, header, text))
+                return Unknown(lambda: self._settle(tokens, text))
             if isinstance(claims, Refused):
                 return claims  # found so without asking anybody: not worth remembering
             until = now + CHECKED_MAX_S * SECOND_NS
-            self._remember(header, claims, until)
+            self._remember(text, claims, until)
         if isinstance(claims, Refused):
             return claims
         name = f"t-{hashlib.sha256(text.encode('latin-1', 'replace')).hexdigest()[:12]}"
@@ -174,20 +186,18 @@ class Credentials:
             if bound is None or demanded not in ("any", bound.method):
                 return Refused(Flaw.PROOF)
         end = min(until, claims.expires_at)
-        if any(spec.auth.for_caller for spec in view.snapshot.specs.values()):
-            if len(self._shown) >= CACHED_MAX:
-                self._shown.clear()
-            self._shown[principal_key(caller)] = (claims.issuer, text, claims.expires_at)
         return _Known(caller, end, claims.audience, claims.confirmation)
 
-    async def _settle(self, tokens: Tokens, header: str, text: str) -> None:
+    async def _settle(self, tokens: Tokens, text: str) -> None:
         found = await tokens.fetch(text, self._pipeline.clock())
-        life_s = CHECKED_MAX_S if text.count(".") == 2 else ASKED_MAX_S
+        life_s: float = CHECKED_MAX_S
         if isinstance(found, Refused):
             life_s = REFUSED_FOR_S
-        self._remember(header, found, self._pipeline.clock() + life_s * SECOND_NS)
+        elif text.count(".") != 2:
+            life_s = max(ASKED_MIN_S, min(ASKED_MAX_S, tokens.believed_s(found)))
+        self._remember(text, found, self._pipeline.clock() + int(life_s * SECOND_NS))
 
-    def _remember(self, header: str, found: Claims | Refused, until: int) -> None:
+    def _remember(self, text: str, found: Claims | Refused, until: int) -> None:
         if len(self._checked) >= CACHED_MAX:
             self._checked.clear()
-        self._checked[header] = (found, until)
+        self._checked[text] = (found, until)

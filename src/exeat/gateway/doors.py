@@ -29,6 +29,12 @@ METADATA: Final = "/.well-known/oauth-protected-resource"
 UNAUTHENTICATED: Final = -31401
 UNAVAILABLE: Final = -31504
 _JSON: Final = b"application/json"
+_NO_ENDPOINT: Final = "no such endpoint; MCP is served at /mcp and /mcp/SERVER"
+_NO_REGISTRATION: Final = (
+    "clients cannot register themselves now; if they sign in at exeat, an admin opens that with"
+    " `exeat client open --minutes 5`, then sign in again"
+)
+"""Where SDKs ask whose authorization server names no registration endpoint: at the MCP server."""
 _DPOP: Final = frozenset({Flaw.PROOF})
 
 
@@ -114,7 +120,7 @@ class Doors:
             ready = self._pipeline.state.fresh
             connection.plain(200 if ready else 503, "ready" if ready else "state unconfirmed")
         else:
-            connection.plain(404, "no such endpoint; MCP is served at /mcp and /mcp/SERVER")
+            connection.plain(404, _NO_REGISTRATION if head.path == "/register" else _NO_ENDPOINT)
 
     def _metadata(self, connection: Connection, head: RequestHead) -> None:
         """RFC 9728 section 3.1: the path of the resource follows the well-known one.  The same for a

@@ -26,6 +26,7 @@ from exeat.gateway.doors import Door, Doors
 from exeat.gateway.edge_ports import Exchange
 from exeat.gateway.handover import Elsewhere, Handover
 from exeat.gateway.held import Held
+from exeat.gateway.holds import Holds
 from exeat.gateway.http1 import RequestHead
 from exeat.gateway.inbound import (
     HEADER_MISMATCH,
@@ -97,6 +98,7 @@ class Front:
         self.visibility, self.mirrors = Visibility(pipeline), Mirrors()
         self.asks = Asks(self)
         self.held = Held(self)
+        self.holds = Holds(self)
         self.task_names = TaskNames(state_key)
         self.lists = Lists(self)
         self.clients = Clients(self)
@@ -339,7 +341,7 @@ class Front:
             return None
         call = Call(self, route, request, access, answer)
         call.given = given.answers
-        call.consented = given.consented
+        call.consented, call.waited = given.consented, given.waited
         if given.held:
             return self._taken_over(call, given.held)
         if route.session is not None:
@@ -468,6 +470,7 @@ class Front:
 
     async def close(self) -> None:
         self._timer.cancel()
+        self.holds.close()
         for call in list(self.calls):
             call.give_up("gateway_stopped")
         self.held.close()

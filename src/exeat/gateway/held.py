@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from exeat.core.errors import ExeatError, UpstreamFailed
 from exeat.core.limits import REQUEST_STATE_LIFE_S
 from exeat.gateway.inbound import RequestId
+from exeat.gateway.killing import killed
 from exeat.gateway.link import Handle, Link
 from exeat.gateway.methods import CANCELLED, SERVER_METHODS, kind_of
 from exeat.gateway.pipeline import Enforced
+from exeat.gateway.ports import View
 from exeat.gateway.wire import encode, error_body, error_message, params_of, result_message
 
 if TYPE_CHECKING:
@@ -43,11 +45,14 @@ class Turn:
     """Sink of a call that may be held.  ``to``: the client's request whose turn it is; None between
     two of them, when the end of the call is kept for the next and notifications reach nobody."""
 
-    __slots__ = ("asked", "end", "handle", "link", "pending", "principal", "put_at", "to")
+    __slots__ = (
+        "access", "asked", "end", "handle", "link", "pending", "principal", "put_at", "run", "to",
+    )  # fmt: skip
 
     def __init__(self, call: "Call", link: Link) -> None:
         self.to: Call | None = call
         self.link = link
+        self.access, self.run = call.access, call.route.run
         self.principal = call.route.principal
         self.handle: Handle | None = None
         self.asked: dict[str, Question] = {}
@@ -213,6 +218,14 @@ class Held:
         pending, turn.pending = turn.pending, []
         for question in pending:
             self._front.pipeline.outcome(question.enforced, "failed", cause="not_sent")
+
+    def end_killed(self, view: View) -> list[str]:
+        """APP-9: those that a kill stops.  Returns the kill of each."""
+        found = {key: killed(view, turn.access, turn.run) for key, turn in self._turns.items()}
+        stopped = {key: kill for key, kill in found.items() if kill}
+        for held in stopped:
+            self.drop(self._turns.pop(held))
+        return list(stopped.values())
 
     def sweep(self) -> None:
         oldest = self._front.loop.time() - REQUEST_STATE_LIFE_S

@@ -85,7 +85,7 @@ class Lists:
         except ExeatError as failure:
             front.pipeline.outcome(enforced, "failed", cause="upstream_failed")
             answer.final(
-                answers.upstream_failed(request.id, server, str(failure), enforced.id, sent=False)
+                answers.upstream_failed(request.id, server, failure, enforced.id, sent=False)
             )
             return
         key = LIST_KEY[request.method]
@@ -137,6 +137,7 @@ class Lists:
             arguments=request.params,
             now=now,
             clock_trusted=front.pipeline.ledger.clock_trusted(now),
+            run=route.run,
         )
         waiting: asyncio.Future[Enforced] = front.loop.create_future()
 

@@ -4,25 +4,31 @@ The order is the security argument (GW-1):
 
 1. the facts, from one frozen view
 2. the decision, pure
-3. the record, durable
-4. a last look: if the state changed meanwhile, or could not be confirmed of late, the action is
+3. people and budgets, for a decision that needs them (``gate``)
+4. the record, durable
+5. a last look: if the state changed meanwhile, or could not be confirmed of late, the action is
    decided again (APP-10)
-5. the effect, by whoever asked
+6. the effect, by whoever asked
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from exeat.core.decision import Decision, Reason, Verdict
-from exeat.core.errors import LedgerUnavailable
+from exeat.core.errors import Invalid, LedgerUnavailable
 from exeat.core.facts import CredentialFacts, Lifecycle
+from exeat.core.grant import Pending
+from exeat.core.obligations import on_result
 from exeat.core.records import record
 from exeat.core.request import AccessRequest, Caller
 from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt, Status
+from exeat.gateway import tasks
 from exeat.gateway.authority import within_token
+from exeat.gateway.gate import Gate, Passed
 from exeat.gateway.ports import LiveState, Recorder, View
 from exeat.identity.rules.principal import still_stands
+from exeat.policy.preconditions import REMEDIES, principal
 
 DENIALS_MAX: Final = 200
 """Denials that one run is told the details of, per window (GW-8, APP-12)."""
@@ -52,6 +58,10 @@ class Enforced:
     id: str
     receipt: Receipt | None
     failure: str = ""
+    pending: Pending | None = None
+    """Of a held call: who is being asked."""
+    reserved: str = ""
+    """What it took from budgets, until its outcome is known."""
 
     @property
     def permitted(self) -> bool:
@@ -59,6 +69,36 @@ class Enforced:
 
 
 Then = Callable[[Enforced], None]
+
+
+@dataclass(slots=True)
+class _Submission:
+    """What stays the same between decision and record."""
+
+    view: View
+    run: str
+    isolation: str
+    beside: Mapping[str, Any] | None
+    then: Then
+
+
+def doable(decision: Decision, beside: Mapping[str, Any] | None) -> Decision:
+    """Whoever meets an obligation that cannot be met denies.  A task's result comes later, by another
+    request, so nothing could be done to it."""
+    try:
+        asked = on_result(decision.obligations)
+    except Invalid as unknown:
+        why, remedy = str(unknown), REMEDIES[Reason.OBLIGATION_UNKNOWN]
+        return decision.denied(Reason.OBLIGATION_UNKNOWN, why, remedy)
+    if asked and beside is not None and tasks.EXTENSION in beside:
+        why, remedy = "the result of a task cannot be changed", "Call the tool without a task."
+        return decision.denied(Reason.OBLIGATION_UNKNOWN, why, remedy)
+    return decision
+
+
+def same_effect(now: Decision, recorded: Decision) -> bool:
+    """Whether the call that would leave, and what is done to its result, are as recorded."""
+    return now.narrowed == recorded.narrowed and now.obligations == recorded.obligations
 
 
 class Pipeline:
@@ -70,9 +110,12 @@ class Pipeline:
         ledger: Recorder,
         clock: Callable[[], int],
         met: Callable[[AccessRequest], None] | None = None,
+        gate: Gate | None = None,
     ) -> None:
-        """``met``: is told what an unregistered agent tried (ID-5)."""
+        """``met``: is told what an unregistered agent tried (ID-5).  ``gate``: people and budgets; without
+        it whatever needs them is denied."""
         self._met = met
+        self.gate = gate or Gate(None, None)
         self.state = state
         self.ledger = ledger
         self.clock = clock
@@ -95,18 +138,49 @@ class Pipeline:
         view = self.state.view
         request = self.refreshed(request, request.now)
         decision = self._decide(view, request) if ruled is None else ruled
+        if decision.obligations:
+            decision = doable(decision, beside)
+        if decision.verdict is Verdict.HOLD or decision.charges:
+            self._through_gate(_Submission(view, run, isolation, beside, then), request, decision)
+            return
+        self._record(_Submission(view, run, isolation, beside, then), Passed(request, decision))
+
+    def _through_gate(
+        self, submission: "_Submission", request: AccessRequest, decision: Decision
+    ) -> None:
+        def decide(again: AccessRequest) -> tuple[AccessRequest, Decision]:
+            submission.view = self.state.view
+            again = self.refreshed(again)
+            return again, doable(self._decide(submission.view, again), submission.beside)
+
+        def passed(found: Passed) -> None:
+            self._record(submission, found)
+
+        self.gate.passed(request, decision, submission.beside, decide, passed)
+
+    def _record(self, submission: "_Submission", found: Passed) -> None:
+        request, decision = found.request, found.decision
+        view, run, then = submission.view, submission.run, submission.then
         if decision.verdict is not Verdict.PERMIT:
             decision = self._capped(run, decision, request.now)
             if decision.reason is Reason.AGENT_UNREGISTERED and self._met is not None:
                 self._met(request)
-        context = self._context(run, request, isolation, beside)
-        ledger = self.ledger
+        context = self._context(run, request, submission.isolation, submission.beside)
+        if found.approvals or decision.reason is Reason.OBSERVED:
+            mode = "observe" if decision.reason is Reason.OBSERVED else "enforce"
+            context = replace(context, approval=",".join(found.approvals), mode=mode)
+        ledger, reserved = self.ledger, found.reserved
 
         def durable(receipt: Receipt | LedgerUnavailable) -> None:
             if isinstance(receipt, LedgerUnavailable):
+                if reserved:
+                    self._release(reserved)
                 then(Enforced(request, decision, index, "", None, str(receipt)))
                 return
-            enforced = Enforced(request, decision, index, ledger.decision_id(index), receipt)
+            decision_id = ledger.decision_id(index)
+            enforced = Enforced(
+                request, decision, index, decision_id, receipt, "", found.pending, reserved
+            )
             state = self.state
             if state.view is not view:
                 then(self._again(enforced, "state_changed"))
@@ -116,6 +190,10 @@ class Pipeline:
                 then(enforced)
 
         index = ledger.record_decision(request, decision, context, durable)
+
+    def _release(self, reserved: str) -> None:
+        if self.gate.budgets is not None:
+            self.gate.budgets.release(reserved)
 
     def _context(
         self,
@@ -160,21 +238,28 @@ class Pipeline:
             return decision
         return within_token(request, decision, view.snapshot)
 
+    def ruling(self, request: AccessRequest) -> Decision:
+        """What would be decided now, with nothing recorded: for what precedes actions."""
+        return self._decide(self.state.view, request)
+
     def _again(self, enforced: Enforced, cause: str) -> Enforced:
         """Step 4: what was suspended or forbidden while the record was written must not leave."""
         if enforced.decision.verdict is not Verdict.PERMIT:
             return enforced
         request = self.refreshed(enforced.request)
         decision = self._decide(self.state.view, request)
-        if decision.verdict is Verdict.PERMIT:
+        if decision.verdict is Verdict.PERMIT and same_effect(decision, enforced.decision):
             return enforced
+        if decision.verdict is Verdict.PERMIT:
+            why = "what policy asks of the call changed while it was recorded"
+            decision = decision.denied(Reason.POLICY_ERROR, why, "Retry the same call.")
         self.outcome(enforced, "failed", cause=cause)
         return replace(enforced, decision=decision)
 
     def still(self, enforced: Enforced) -> bool:
         """Whether a recorded action may leave once more, after what was sent came back undone."""
-        request = self.refreshed(enforced.request)
-        return self._decide(self.state.view, request).verdict is Verdict.PERMIT
+        decision = self._decide(self.state.view, self.refreshed(enforced.request))
+        return decision.verdict is Verdict.PERMIT and same_effect(decision, enforced.decision)
 
     def refreshed(self, request: AccessRequest, at: int | None = None) -> AccessRequest:
         """The same request on the facts in force now: a probe or a question may have taken a while.
@@ -206,12 +291,15 @@ class Pipeline:
         return replace(request, caller=caller, server=server, tool=tool, now=now)
 
     def stands(self, caller: Caller) -> bool:
-        """Whether what the caller began may go on: credential, agent and user are good still."""
+        """Whether what the caller began may go on: credential, agent, user, and the agents that the
+        authority came through, are good still."""
         view = self.state.view
-        agent = view.snapshot.agents.get(caller.agent.id)
-        user = caller.user
-        if agent is None or agent.lifecycle is not Lifecycle.ACTIVE:
-            return False
+        user, now = caller.user, self.clock()
+        before = caller.token.actors if caller.token is not None else ()
+        for name in (caller.agent.id, *before):
+            agent = view.snapshot.agents.get(name)
+            if agent is None or principal(Caller(agent, None, ""), now) is not None:
+                return False
         known = view.snapshot.people.get(user.id) if user is not None else None
         if user is not None and (known is None or not known.live):
             return False
@@ -222,7 +310,9 @@ class Pipeline:
         if caller.token is not None:
             return still_stands(caller, view.snapshot, self.clock())
         credential = self._credentials(view).get(caller.credential)
-        return credential is not None and credential.expires_at > self.clock()
+        if credential is None or caller.agent.id in view.snapshot.proofs:
+            return False  # of a key nobody can prove possession (ID-4)
+        return credential.expires_at > self.clock()
 
     def _credentials(self, view: View) -> Mapping[str, CredentialFacts]:
         """Live keys by their public id."""
@@ -257,10 +347,19 @@ class Pipeline:
         cause: str = "",
         digest: bytes = b"",
         size: int = 0,
+        rows: int = 0,
     ) -> None:
         """Bind what happened to its decision; written soon after, off the latency path.
 
         ``digest``: SHA-256 of the ``size`` bytes that were relayed.  ``cause``: a closed word."""
+        reserved, budgets = enforced.reserved, self.gate.budgets
+        if reserved and budgets is not None:
+            if status == "failed":  # nothing left; what is unknown stays spent (APP-8)
+                budgets.release(reserved)
+            elif status in ("ok", "tool_error", "rpc_error"):
+                budgets.settle(reserved, rows, size)
+            else:
+                budgets.keep(reserved)
         if enforced.receipt is not None:
             self.ledger.record_outcome(
                 OutcomeFacts(

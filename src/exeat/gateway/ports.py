@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from exeat.core.controls import Charge
 from exeat.core.decision import Decision
-from exeat.core.errors import LedgerUnavailable
+from exeat.core.errors import ExeatError, LedgerUnavailable
 from exeat.core.event import Event
 from exeat.core.facts import ServerFacts, ServerSpec, Snapshot, ToolFacts
+from exeat.core.grant import Claim, Held
 from exeat.core.ids import ActionId
+from exeat.core.records import record
 from exeat.core.request import AccessRequest, Caller
 from exeat.core.upstream_auth import Credential, Refused
 from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt
@@ -52,6 +55,54 @@ class Recorder(Protocol):
     def count(self, kind: str, sample: Mapping[str, str] | None) -> None: ...
 
     def clock_trusted(self, now: int) -> bool: ...
+
+
+class Approvals(Protocol):
+    """What people said, and what they are asked (APP-1).  Answers on the loop, once."""
+
+    def claim(
+        self, held: Held, request: AccessRequest, then: Callable[[Claim | ExeatError], None]
+    ) -> None: ...
+
+    def states(self, holds: tuple[str, ...], then: Callable[[Mapping[str, str]], None]) -> None: ...
+
+
+@record
+class Reserved:
+    """Durable.  ``id``: under which it is settled or given back."""
+
+    id: str
+
+
+@record
+class NoRoom:
+    """``says``: which budget, and when there is room again; fit for the agent's eyes."""
+
+    budget: str
+    says: str
+
+
+class Budgets(Protocol):
+    """What calls may use up (APP-8)."""
+
+    def reserve(
+        self,
+        charges: tuple[Charge, ...],
+        request: AccessRequest,
+        then: Callable[[Reserved | NoRoom | ExeatError], None],
+    ) -> None: ...
+
+    def settle(self, reserved: str, rows: int, size: int) -> None:
+        """``size``: bytes of the result as it was passed on."""
+        ...
+
+    def release(self, reserved: str) -> None:
+        """Nothing left the gateway."""
+        ...
+
+    def keep(self, reserved: str) -> None:
+        """What became of it is not known, so it stays spent."""
+        ...
 
 
 class View(Protocol):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from exeat.core.decision import Verdict
 from exeat.core.errors import ExeatError
 from exeat.core.facts import Lifecycle, ServerFacts, tool_action
 from exeat.core.ids import ActionId, PersonId, ServerId
@@ -197,6 +198,7 @@ class Router:
             arguments,
             now,
             self._pipeline.ledger.clock_trusted(now),
+            route.run,
         )
 
     def seen(self, access: AccessRequest, route: Route) -> AccessRequest:
@@ -217,7 +219,7 @@ class Router:
         assumed = access
         if access.tool is not None:
             assumed = replace(access, observed_pin=access.tool.pin)
-        return not self._pipeline.state.view.pdp.decide(assumed).permitted
+        return self._pipeline.state.view.pdp.decide(assumed).verdict is Verdict.DENY
 
     # ---- links
 

@@ -15,7 +15,9 @@ class GatewaySettings:
     ``gw.example.com:8443``.  ``allowed_origins``: web origins served beside local ones.
     ``public_url``: scheme and authority under which clients reach the gateway, if not the ones that
     they name in Host.  ``tls``: the edge itself speaks it.  ``authorization_servers``: issuers whose
-    tokens open an endpoint.  ``client_certificates``: clients show one."""
+    tokens open an endpoint.  ``client_certificates``: clients show one.
+    ``hold_wait_s``: how long a call that waits for people is kept open.  ``holds_url``: where it is shown
+    how it stands, without the hold's id; empty: nowhere."""
 
     allowed_hosts: frozenset[str] = frozenset()
     allowed_origins: frozenset[str] = frozenset()
@@ -29,6 +31,8 @@ class GatewaySettings:
     tls: bool = False
     authorization_servers: tuple[str, ...] = ()
     client_certificates: bool = False
+    hold_wait_s: float = limits.HOLD_WAIT_S
+    holds_url: str = ""
     _hosts_seen: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def base(self, fields: Mapping[str, str]) -> str:

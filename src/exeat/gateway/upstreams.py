@@ -93,6 +93,7 @@ class UpstreamServer:
         self._looks = 0
         self._looked: dict[str, int] = {}
         self.about: dict[str, Any] = {}
+        self._told = ""
         self.resources: frozenset[str] = frozenset()
         self.templates: frozenset[str] = frozenset()
         self.ready = False
@@ -163,14 +164,16 @@ class UpstreamServer:
             await self._list(modern)
         else:
             opened = await self._open(principal, offers)
-            self.about = opened.about
+            whose = self.http.whose(principal) if self.http is not None else ""
+            self.about, self._told = opened.about, whose
         self.ready = True
 
     async def _probe_http(self, http: HttpLinks, principal: str) -> ModernHttpLink | None:
         link = await http.modern(principal)
         about = await discover(link, self._around.loop)
         if about is not None:
-            self.serves_modern, self.about = True, about
+            self.serves_modern = True
+            self.about, self._told = about, http.whose(principal)
         self._notice("upstream.probed", {"era": "modern" if about is not None else "legacy"})
         return link if about is not None else None
 
@@ -302,6 +305,18 @@ class UpstreamServer:
         """What the server said of itself on this link's handshake."""
         about: Mapping[str, Any] = self._abouts.get(link, self.about)
         return about
+
+    async def about_for(self, principal: str, offers: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the server says of itself to this principal: what it says to who shows another
+        credential may be theirs alone.  Raises as ``prepare`` does."""
+        await self.prepare(principal, offers)
+        http = self.http
+        if http is None or http.whose(principal) == self._told:
+            return self.about
+        if not self.serves_modern:
+            return (await self._open(principal, offers)).about
+        found = await discover(await http.modern(principal), self._around.loop)
+        return found if found is not None else NOTHING
 
     # ---- definitions
 

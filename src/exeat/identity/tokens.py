@@ -104,6 +104,11 @@ class Tokens:
         issuer = self._issuers[claims.issuer]
         return None if issuer.unscoped else issuer.scope(claims.scopes)
 
+    def believed_s(self, claims: Claims) -> float:
+        """How long what its issuer said of an opaque token may be used."""
+        asked = self._issuers[claims.issuer].introspection
+        return asked.cache_max_s if asked is not None else 0
+
     def _begin(
         self, token: str, types: Collection[str] = ACCESS_TYPES
     ) -> tuple[Unverified, TrustedIssuer] | Refused | None:

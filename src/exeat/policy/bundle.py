@@ -7,11 +7,15 @@ dropped; a forbid loses its conditions and so denies all that its scope covers; 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from exeat.core.controls import CONTROLS_FILE, NO_CONTROLS
 from exeat.core.facts import AgentFacts, PersonFacts, PolicyVersionFacts, ServerFacts, ToolFacts
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
+from exeat.core.kills import NO_KILLS, Kills
 from exeat.policy.arguments import ToolArguments
+from exeat.policy.controls import read_controls
 from exeat.policy.decide import Pdp
 from exeat.policy.model import Finding, Policy, Statement
+from exeat.policy.shadow import Shadows, is_shadow
 from exeat.policy.slices import Index
 from exeat.policy.source import locate, split
 from exeat.policy.tree import Unreadable, read
@@ -35,6 +39,7 @@ def compile_bundle(
     agents: Mapping[AgentId, AgentFacts] | None = None,
     people: Mapping[PersonId, PersonFacts] | None = None,
     previous: Pdp | None = None,
+    kills: Kills = NO_KILLS,
 ) -> Pdp:
     """Build the PDP of one policy version over one registry state.
 
@@ -44,10 +49,12 @@ def compile_bundle(
     before = previous if isinstance(previous, Bundle) else None
     arguments = _arguments(tools, before)
     if before is not None and _same(before, policy, arguments, tools, servers):
-        return _over(before, people or {})
-    world = World(tools, servers, arguments)
+        return _over(before, people or {}, kills)
     parsed: dict[Statement, Policy] = {}
-    findings: list[Finding] = []
+    controls, findings = NO_CONTROLS, list[Finding]()
+    if policy is not None:
+        controls, findings = read_controls(policy.files)
+    world = World(tools, servers, arguments, controls)
     broken = ""
     if policy is not None:
         _parse(policy, before, parsed, findings)
@@ -55,15 +62,42 @@ def compile_bundle(
             broken = f"policy version {policy.number} cannot be read: {findings[0]}"
     kept, validated = _sound(list(parsed.values()), world, before, findings)
     bundle = Bundle(
-        Index(kept),
+        Index([each for each in kept if not is_shadow(each)]),
         world,
         people or {},
         digest=policy.digest if policy is not None else "",
         findings=tuple(sorted(findings)),
         broken=broken,
+        controls=controls,
+        kills=kills,
     )
     bundle.parsed, bundle.validated, bundle.version = parsed, validated, policy
+    _shadow(bundle, kept, before)
     return bundle
+
+
+def _shadow(bundle: Bundle, kept: list[Policy], before: Bundle | None) -> None:
+    """The policies that are asked beside, and a PDP as if they were in force (POL-5)."""
+    shadows = [policy for policy in kept if is_shadow(policy)]
+    if not shadows:
+        return
+    known = before.shadows if before is not None else None
+    whole = Index(kept)
+    if known is not None and known.twin.index.policies == whole.policies:
+        whole = known.twin.index
+    twin = Pdp(
+        whole,
+        bundle.world,
+        bundle.people,
+        digest=bundle.digest,
+        broken=bundle.broken,
+        controls=bundle.controls,
+        kills=bundle.kills,
+    )
+    twin.enforces_only = True
+    if known is not None and known.twin.world is bundle.world:
+        twin.take_slices(known.twin)
+    bundle.shadows = Shadows(shadows, twin)
 
 
 def _same(
@@ -94,7 +128,7 @@ def _same(
     )
 
 
-def _over(before: Bundle, people: Mapping[PersonId, PersonFacts]) -> Bundle:
+def _over(before: Bundle, people: Mapping[PersonId, PersonFacts], kills: Kills) -> Bundle:
     """The same compilation over other people; parsed slices are taken over, routes are not."""
     bundle = Bundle(
         before.index,
@@ -103,10 +137,14 @@ def _over(before: Bundle, people: Mapping[PersonId, PersonFacts]) -> Bundle:
         digest=before.digest,
         findings=before.findings,
         broken=before.broken,
+        controls=before.controls,
+        kills=kills,
     )
     bundle.parsed, bundle.validated = before.parsed, before.validated
     bundle.version = before.version
     bundle.take_slices(before)
+    if before.shadows is not None:
+        _shadow(bundle, list(before.shadows.twin.index.policies), before)
     return bundle
 
 
@@ -134,7 +172,7 @@ def _parse(
     findings: list[Finding],
 ) -> None:
     known = before.parsed if before is not None else {}
-    for file in sorted(version.files):
+    for file in sorted(version.files.keys() - {CONTROLS_FILE}):
         for part in split(file, version.files[file]):
             if isinstance(part, Finding):
                 findings.append(part)
@@ -171,13 +209,14 @@ def _sound(
             kept.append(policy)
             continue
         findings.append(_finding(policy, problems[0]))
-        if not policy.permit:
+        if not policy.permit and not is_shadow(policy):
             kept.append(_unconditional(policy))
     return kept, validator.kept
 
 
 def _finding(policy: Policy, problem: Problem) -> Finding:
     what = "now denies all that its scope covers" if not policy.permit else "no longer permits"
+    what = "is a shadow and is not asked" if is_shadow(policy) else what
     line, column = locate(policy.source, problem[2])
     return Finding(
         policy.source.file,

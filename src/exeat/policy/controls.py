@@ -277,6 +277,8 @@ def amount_units(value: Any) -> int:
         raise ValueError("it is not a finite number")
     if exact < 0:
         raise ValueError("it is negative")
+    if exact == 0:
+        return 0  # whatever its exponent, which could be astronomical
     if exact.adjusted() > 18:
         raise ValueError("it is too large")
     _, digits, exponent = exact.as_tuple()

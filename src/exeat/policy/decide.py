@@ -11,10 +11,13 @@ from typing import Any, Final
 import cedarpy
 import msgspec
 
+from exeat.core.controls import NO_CONTROLS, Controls
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.facts import AgentFacts, PersonFacts, ServerFacts, ToolFacts
 from exeat.core.ids import ActionId, PersonId
+from exeat.core.kills import NO_KILLS, Kills
 from exeat.core.request import AccessRequest, Caller
+from exeat.policy.budgets import charges as budget_charges
 from exeat.policy.canonical import NotCanonical, uri
 from exeat.policy.encode import Refused, check_size
 from exeat.policy.facts import (
@@ -30,6 +33,9 @@ from exeat.policy.facts import (
 from exeat.policy.inputs import ArgumentEncoder
 from exeat.policy.methods import ANY_METHOD, LIST_METHODS, METHODS
 from exeat.policy.model import Finding, Policy
+from exeat.policy.obliging import obligations, slice_digest
+from exeat.policy.observe import could_be_observed, observed
+from exeat.policy.otherwise import REFUSALS, Asked, Say, Way, otherwise
 from exeat.policy.preconditions import (
     REMEDIES,
     known,
@@ -40,6 +46,7 @@ from exeat.policy.preconditions import (
 )
 from exeat.policy.question import Outcome, Question, answer, instant
 from exeat.policy.route import Route
+from exeat.policy.shadow import Shadows, would_say
 from exeat.policy.slices import Index, Recent, Slice, could_lie, text_of
 from exeat.policy.world import World, tool_ancestors
 
@@ -57,7 +64,9 @@ class Pdp:
     """Decides under one policy version and one registry state; built by ``compile_bundle``.
 
     ``findings``: what is wrong with the version against the present registry.  ``broken``: set if
-    the version cannot be read at all; then everything is denied (POL-1).
+    the version cannot be read at all; then everything is denied (POL-1).  ``controls``: what the
+    version declares beside its policies.  ``shadows``: policies that are asked and do not decide.
+    ``enforces_only``: nobody is observed.
     """
 
     def __init__(
@@ -69,14 +78,23 @@ class Pdp:
         digest: str,
         findings: tuple[Finding, ...] = (),
         broken: str = "",
+        controls: Controls = NO_CONTROLS,
+        kills: Kills = NO_KILLS,
     ) -> None:
         self.index = index
         self.world = world
         self.people = people
+        self.controls = controls
+        self.kills = kills
+        self.solo = sum(person.live for person in people.values()) == 1
+        """There is one person, so nobody could approve what they ask for (APP-3)."""
         self.digest = digest
         self.findings = findings
         self.broken = broken
+        self.shadows: Shadows | None = None
+        self.enforces_only = False
         self.memo_enabled = True
+        self._budgets = bool(controls.budgets)
         self._routes: dict[tuple[str, str, str, str | None], Route] = {}
         self._slices: Recent[tuple[int, ...], Slice] = Recent(SLICES_MAX)
         self._answers: Recent[tuple[Route, str], Outcome] = Recent(ANSWERS_MAX)
@@ -91,12 +109,32 @@ class Pdp:
     def decide(self, request: AccessRequest) -> Decision:
         """The verdict on one request.  Never raises."""
         try:
-            return self._decide(request)
+            decision = self._decide(request)
+            if self.shadows is not None:
+                would = would_say(self, request, decision)
+                decision = replace(decision, would=would) if would else decision
+            if request.caller.agent.observe_until and not self.enforces_only:
+                return self._observed(request, decision)
+            return decision
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 -- an engine panic is no Exception; it denies
             detail = f"the decision failed: {type(error).__name__}: {error}"[:400]
             return self._denied(Outcome(Reason.POLICY_ERROR, detail=detail), "")
+
+    def _observed(self, request: AccessRequest, decision: Decision) -> Decision:
+        """POL-10: an observed agent's call goes as it came, and budgets bind it like any other."""
+        found = observed(request, decision)
+        if found is decision or not self._budgets:
+            return found
+        try:
+            charges = budget_charges(self.controls, request, request.arguments)
+        except Refused as refusal:
+            return self._refused(refusal, decision.input_digest, decision.arguments)
+        todo = obligations(
+            request, Way(Outcome(found.reason), request.arguments), charges, self.controls
+        )
+        return replace(found, charges=charges, obligations=todo)
 
     def _decide(self, request: AccessRequest) -> Decision:
         route = self.route(
@@ -111,8 +149,12 @@ class Pdp:
             request.now,
             request.clock_trusted,
             msgspec.Raw(arguments),
+            *((sorted(request.controls),) if request.controls else ()),
         )
         digest = input_digest(self.digest, route.standing or self._stand(route), seen)
+        if self.kills and (killed := self._kill(request)):
+            stopped = Outcome(Reason.KILLED, detail=f"stopped by kill {killed}")
+            return self._denied(stopped, digest, arguments)
         if not (self.memo_enabled and route.met_by(request)):
             failed = unmet(request)
             if failed is not None:
@@ -125,30 +167,96 @@ class Pdp:
         try:
             if request.tool is not None:
                 self.world.arguments[request.action].check(request.arguments)
-            outcome = route.outcome if self.memo_enabled else None
-            if outcome is None:
-                outcome = self._outcome(route, request)
+            outcome = self._said(route, request)
+            if outcome.reason is Reason.PERMITTED:
+                if not self._budgets and not request.controls:
+                    return Decision(
+                        Verdict.PERMIT,
+                        Reason.PERMITTED,
+                        outcome.policies,
+                        self.digest,
+                        digest,
+                        arguments=arguments,
+                    )
+                return self._permitted(request, Way(outcome, request.arguments), digest, arguments)
+            if outcome.reason in REFUSALS:
+                way = otherwise(*self._question_otherwise(route, request))
+                if way is not None:
+                    return self._permitted(
+                        request, way, digest, arguments, self._parts(route, request)
+                    )
         except Refused as refusal:
             return self._refused(refusal, digest, arguments)
-        if outcome.reason is not Reason.PERMITTED:
-            return self._denied(outcome, digest, arguments)
-        if self.index.bounds_users and request.caller.user is not None:
-            try:
-                outcome = self._with_users(request, request.caller.user, outcome)
-            except Refused as refusal:
-                return self._refused(refusal, digest, arguments)
-            if outcome.reason is not Reason.PERMITTED:
-                return self._denied(outcome, digest, arguments)
+        return self._denied(outcome, digest, arguments)
+
+    def _kill(self, request: AccessRequest) -> str:
+        caller = request.caller
+        return self.kills.hit(
+            caller.agent, caller.user, request.server.id, request.action, request.run
+        )
+
+    def _said(self, route: Route, request: AccessRequest) -> Outcome:
+        """Cedar's word, of the agent's policies and of the user's.  Raises Refused."""
+        outcome = route.outcome if self.memo_enabled else None
+        if outcome is None:
+            outcome = self._outcome(route, request)
+        user = request.caller.user
+        if outcome.reason is Reason.PERMITTED and self.index.bounds_users and user is not None:
+            return self._with_users(request, user, outcome)
+        return outcome
+
+    # --- more than yes and no -----------------------------------------------------------------
+
+    def _parts(self, route: Route, request: AccessRequest) -> tuple[Slice, ...]:
+        """The slices that decide: the agent's, and the user's where policies bound users."""
+        user = request.caller.user
+        if not self.index.bounds_users or user is None:
+            return (self._slice(route),)
+        return self._slice(route), self._slice(self._user_route(request, user))
+
+    def _question_otherwise(self, route: Route, request: AccessRequest) -> tuple[Asked, Say]:
+        tool = request.tool
+
+        def say(arguments: Mapping[str, Any], controls: frozenset[str]) -> Outcome:
+            if tool is not None and arguments is not request.arguments:
+                self.world.arguments[request.action].check(arguments)
+            return self._said(route, replace(request, arguments=arguments, controls=controls))
+
+        parts = self._parts(route, request)
+        has_result = route.kind in _WITH_RESULT
+        asked = Asked(
+            parts, tool, request.arguments, request.controls, self.controls, self.solo, has_result
+        )
+        return asked, say
+
+    def _permitted(
+        self,
+        request: AccessRequest,
+        way: Way,
+        digest: str,
+        arguments: bytes,
+        parts: tuple[Slice, ...] = (),
+    ) -> Decision:
+        """PERMIT, or HOLD if people have to be asked; with all that has to be done.  Raises Refused."""
+        smaller = None if way.arguments is request.arguments else way.arguments
+        charges = budget_charges(self.controls, request, way.arguments) if self._budgets else ()
+        todo: tuple[str, ...] = ()
+        if smaller is not None or way.fulfilled or request.controls or charges:
+            todo = obligations(request, way, charges, self.controls)
         return Decision(
-            Verdict.PERMIT,
-            Reason.PERMITTED,
-            outcome.policies,
+            Verdict.HOLD if way.hold else Verdict.PERMIT,
+            Reason.APPROVAL_REQUIRED if way.hold else Reason.PERMITTED,
+            way.outcome.policies,
             self.digest,
             digest,
+            REMEDIES[Reason.APPROVAL_REQUIRED] if way.hold else "",
             "",
-            "",
-            (),
+            todo,
             arguments,
+            smaller,
+            way.hold,
+            slice_digest(parts, self.controls) if way.hold else "",
+            () if way.hold else charges,
         )
 
     def _with_users(self, request: AccessRequest, user: PersonFacts, agents: Outcome) -> Outcome:
@@ -212,7 +320,7 @@ class Pdp:
             )
         question = self.question(route, request)
         key = (route, question.context)
-        known = self._answers.get(key) if self.memo_enabled else None
+        known = self._answers.get(key) if self.memo_enabled and not part.reads_controls else None
         if known is not None:
             return known
         outcome = answer(part, question)
@@ -221,7 +329,10 @@ class Pdp:
                 route.outcome = outcome
         elif part.memorable(by_target=False):
             route.outcome = outcome
-        elif not part.reads_time and len(question.context) <= ANSWER_MAX_CHARS:
+        elif (
+            not (part.reads_time or part.reads_controls)
+            and len(question.context) <= ANSWER_MAX_CHARS
+        ):
             self._answers.put(key, outcome)
         return outcome
 
@@ -256,15 +367,16 @@ class Pdp:
                 route.encoder = ArgumentEncoder(record, reads, part.uses)
             found.update(route.encoder(request.arguments))
         if reads.at("context", "session") is not None:
-            found["session"] = self._session(route, part, request.now)
+            found["session"] = self._session(route, part, request)
         if part.reads_target:
             found["target"] = self._target(route, request.target)
         return found
 
-    def _session(self, route: Route, part: Slice, now: int) -> dict[str, Any]:
-        session: dict[str, Any] = {"controls": [], "environment": route.agent.environment}
+    def _session(self, route: Route, part: Slice, request: AccessRequest) -> dict[str, Any]:
+        given = [reference("Control", name) for name in sorted(request.controls)]
+        session: dict[str, Any] = {"controls": given, "environment": route.agent.environment}
         if part.reads_time:
-            session["now"] = instant(now)
+            session["now"] = instant(request.now)
         if route.user is not None:
             session["user"] = reference("Person", route.user.id)
         return session
@@ -388,6 +500,8 @@ class Pdp:
             failed = failed or principal(caller, now) or within(caller.agent, server, method, tool)
             if failed is not None or self.broken or not self.digest:
                 return False
+            if could_be_observed(caller.agent, method, tool, now) and not self.enforces_only:
+                return True
             routes = [self.route(caller, server, method, action, tool)]
             if self.index.bounds_users and caller.user is not None:
                 asked = AccessRequest(caller, method, action, server, target, tool, "", {}, now)
@@ -438,6 +552,7 @@ def _principal(route: Route) -> dict[str, str]:
 
 
 _BY_TARGET: Final = frozenset({"Prompt", "Resource"})
+_WITH_RESULT: Final = frozenset({"Tool", "Prompt", "Resource"})
 
 
 def _context_free(policy: Policy) -> bool:

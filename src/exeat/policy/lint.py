@@ -4,12 +4,14 @@ Cedar's strict validation, and on the parsed tree everything that Cedar lets pas
 error, never a silent allow.
 """
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
+from exeat.core.controls import CONTROLS_FILE, Controls
 from exeat.policy.arguments import ToolArguments
 from exeat.policy.canonical import kind_of_use
+from exeat.policy.controls import read_controls
+from exeat.policy.declared import declared_findings, near
 from exeat.policy.model import Finding, Kind, Path, Policy, Statement
 from exeat.policy.schema import CedarType
 from exeat.policy.source import locate, split
@@ -17,19 +19,20 @@ from exeat.policy.tree import Unreadable, read
 from exeat.policy.validate import Problem, Validator, resolve, strings
 from exeat.policy.world import Catalogue, World
 
-ANNOTATIONS: Final = frozenset({"id", "description", "reason", "narrow", "approvers"})
+ANNOTATIONS: Final = frozenset({"id", "description", "reason", "narrow", "approvers", "shadow"})
 
 
 def lint(files: Mapping[str, str], catalogue: Catalogue) -> list[Finding]:
-    """Every finding in the files (name → Cedar text), in order of file and line; empty if sound."""
+    """Every finding in the files (name → text), in order of file and line; empty if sound."""
     arguments = {
         str(name): ToolArguments(tool.input_schema) for name, tool in catalogue.tools.items()
     }
-    world = World(catalogue.tools, catalogue.servers, arguments)
-    findings: list[Finding] = []
+    controls, findings = read_controls(files)
+    world = World(catalogue.tools, catalogue.servers, arguments, controls)
+    findings += declared_findings(files.get(CONTROLS_FILE, ""), controls, catalogue, world)
     policies = list(_parsed(files, findings))
     findings.extend(_identity(policies))
-    vocabulary = _Vocabulary(catalogue, world)
+    vocabulary = _Vocabulary(catalogue, world, controls)
     for policy, problems in zip(policies, Validator(world).problems(policies), strict=True):
         for problem in (*_own(policy, world), *vocabulary.problems(policy), *problems):
             findings.append(_finding(policy, problem))
@@ -42,7 +45,7 @@ def _finding(policy: Policy, problem: Problem) -> Finding:
 
 
 def _parsed(files: Mapping[str, str], findings: list[Finding]) -> Iterator[Policy]:
-    for file in sorted(files):
+    for file in sorted(files.keys() - {CONTROLS_FILE}):
         for part in split(file, files[file]):
             if isinstance(part, Finding):
                 findings.append(part)
@@ -83,9 +86,11 @@ def _own(policy: Policy, world: World) -> Iterator[Problem]:
         if name not in ANNOTATIONS:
             yield (
                 f"The annotation @{name} does not exist.",
-                f"{_near(name, ANNOTATIONS)}There are: {', '.join(sorted(ANNOTATIONS))}.",
+                f"{near(name, ANNOTATIONS)}There are: {', '.join(sorted(ANNOTATIONS))}.",
                 name,
             )
+        elif name == "shadow" and not value.strip():
+            yield ("@shadow gives no reason.", 'Write @shadow("why it is tried").', name)
         elif name == "narrow" and (value,) not in set(policy.input_paths()):
             yield (
                 f'@narrow("{value}") names an argument that the policy does not bound.',
@@ -136,7 +141,7 @@ def _literals(policy: Policy, world: World) -> Iterator[Problem]:
         if closed and not match.like and match.literal not in words:
             yield (
                 f'"{match.literal}" is not a value of {".".join(match.path[2:])}.',
-                f"{_near(match.literal, words)}Values: {', '.join(sorted(words)[:20])}.",
+                f"{near(match.literal, words)}Values: {', '.join(sorted(words)[:20])}.",
                 match.literal,
             )
     for path, kinds in uses.items():
@@ -155,15 +160,10 @@ def _types(policy: Policy, world: World, path: Path) -> list[CedarType]:
     return [each for each in found if each is not None]
 
 
-def _near(word: str, words: Collection[str]) -> str:
-    found = difflib.get_close_matches(word, list(words), n=1)
-    return f"Did you mean {found[0]}?  " if found else ""
-
-
 class _Vocabulary:
     """Names of things that policies may mention, by Cedar type."""
 
-    def __init__(self, catalogue: Catalogue, world: World) -> None:
+    def __init__(self, catalogue: Catalogue, world: World, controls: Controls) -> None:
         self._servers = frozenset(map(str, catalogue.servers))
         self._names: Mapping[str, Collection[str]] = {
             "Agent": frozenset(map(str, catalogue.agents)),
@@ -173,6 +173,7 @@ class _Vocabulary:
             "Server": self._servers,
             "Tool": frozenset(map(str, catalogue.tools)),
             "Action": world.actions,
+            "Control": frozenset(controls.names),
         }
 
     def problems(self, policy: Policy) -> Iterator[Problem]:
@@ -180,11 +181,10 @@ class _Vocabulary:
             known = self._names.get(kind)
             if known is not None and name not in known:
                 some = ", ".join(sorted(known)[:8]) or "none"
-                yield (
-                    f'{kind}::"{name}" is not registered.',
-                    f"{_near(name, known)}Registered: {some}.",
-                    name,
-                )
+                what, there = "is not registered", "Registered"
+                if kind == "Control":
+                    what, there = f"is not declared in {CONTROLS_FILE}", "There are"
+                yield (f'{kind}::"{name}" {what}.', f"{near(name, known)}{there}: {some}.", name)
             elif kind in {"Prompt", "Resource"} and name.split("/", 1)[0] not in self._servers:
                 yield (
                     f'{kind}::"{name}" names no registered server.',

@@ -39,9 +39,6 @@ RESOURCE_METHODS: Final = frozenset(
     {"resources/read", "resources/subscribe", "resources/unsubscribe"}
 )
 
-CONTROLS: Final = ("approved_by_owner", "confirmed_by_user", "dry_run", "redacted_pii", "row_limit")
-"""Typed evidence that a later stage may add to ``context.session.controls``; empty for now."""
-
 
 def server_group(server: str) -> str:
     """The action group of one server's tools: ``git/*``."""

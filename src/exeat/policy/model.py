@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import TypeAlias
+
+from exeat.core.controls import Order
 
 Path: TypeAlias = tuple[str, ...]
 """Attribute names from a Cedar variable on: ``("context", "input", "amount")``."""
@@ -107,6 +110,17 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """A value that a policy's own condition sets against an argument: where narrowing could end.
+
+    ``value``: an int, a Decimal, a path, or a tuple of the list's admitted elements."""
+
+    path: Path
+    order: Order
+    value: int | Decimal | str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ScopePart:
     """One part of a policy's scope.  ``uids``: ``Type::id`` pairs; ``exact``: ``==``, else ``in``.
 
@@ -144,6 +158,8 @@ class Policy:
     bare: str
     """The same policy without its conditions: what a broken forbid becomes."""
     source: Statement
+    limits: tuple[Limit, ...] = ()
+    """Only of the arguments that its ``@narrow`` names."""
 
     @property
     def text(self) -> str:
@@ -155,8 +171,23 @@ class Policy:
         part = self.principal
         return part.entity_type == PERSON or any(kind in (PERSON, "Role") for kind, _ in part.uids)
 
+    @property
+    def controls(self) -> frozenset[str]:
+        """Names of the controls that it asks for."""
+        return frozenset(name for kind, name in self.entities if kind == "Control")
+
+    @property
+    def narrows(self) -> tuple[str, ...]:
+        """Arguments that its ``@narrow`` names: a hint and no more."""
+        return narrow_names(dict(self.annotations).get("narrow", ""))
+
     def input_paths(self) -> Iterator[Path]:
         """Every path below ``context.input`` that is named, also behind ``has``."""
         for path in self.values | self.presence:
             if path[:2] == ("context", "input"):
                 yield path[2:]
+
+
+def narrow_names(text: str) -> tuple[str, ...]:
+    """``@narrow("limit, path")`` → its names."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

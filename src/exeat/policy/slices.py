@@ -5,6 +5,7 @@ scope lists several actions stands in several.  A slice never misses a policy wh
 property test holds slice = full set.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Generic, TypeVar
 
@@ -60,19 +61,32 @@ class Slice:
         self.reads_target = self.reads.at("context", "target") is not None or any(
             _names_target(policy) for policy in policies
         )
+        self.reads_controls = self.reads.at("context", "session", "controls") is not None
+        self.controls: frozenset[str] = frozenset().union(*(p.controls for p in policies))
+        """Controls that some policy asks for."""
+        self.narrows = any(policy.limits for policy in policies)
         self._cedar: cedarpy.PolicySet | None = None
+        self._digest = ""
         self._uses: dict[Path, frozenset[Kind]] | None = None
 
     def memorable(self, *, by_target: bool) -> bool:
         """The outcome depends on caller and action alone; ``by_target``: the resource of the
         action is a prompt or resource that the call chooses."""
-        return not (self.reads_arguments or self.reads_time or (by_target and self.reads_target))
+        changing = self.reads_arguments or self.reads_time or self.reads_controls
+        return not (changing or (by_target and self.reads_target))
 
     @property
     def cedar(self) -> cedarpy.PolicySet:
         if self._cedar is None:
             self._cedar = cedarpy.PolicySet.from_str(text_of(self.policies))
         return self._cedar
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hex over the text of its policies: what an approval is bound to (APP-2)."""
+        if not self._digest:
+            self._digest = hashlib.sha256(text_of(self.policies).encode()).hexdigest()
+        return self._digest
 
     @property
     def uses(self) -> dict[Path, frozenset[Kind]]:

@@ -7,7 +7,8 @@ from typing import Any, Final
 import cedarpy
 from cedarpy import pst
 
-from exeat.policy.model import Match, Path, Policy, ScopePart, Statement
+from exeat.policy.limits import chain, limits
+from exeat.policy.model import Limit, Match, Path, Policy, ScopePart, Statement, narrow_names
 
 _COMPARES: Final = frozenset({"eq", "not_eq", "contains", "contains_all", "contains_any"})
 
@@ -48,7 +49,18 @@ def read(statement: Statement) -> Policy:
         constants=tuple(constants),
         bare=str(cedarpy.PolicySet.from_pst(bare)) if policy.clauses else statement.text,
         source=statement,
+        limits=_limits(policy),
     )
+
+
+def _limits(policy: Any) -> tuple[Limit, ...]:
+    names = narrow_names(policy.annotations.get("narrow", ""))
+    if not names:
+        return ()
+    found = [
+        limit for clause in policy.clauses for node in nodes(clause.expr) for limit in limits(node)
+    ]
+    return tuple(dict.fromkeys(limit for limit in found if limit.path[-1] in names))
 
 
 def conjuncts(expr: pst.Expr) -> Iterator[pst.Expr]:
@@ -90,17 +102,6 @@ def _part(scope: Any) -> ScopePart:
     return ScopePart(entity_type=kind)
 
 
-def _chain(expr: Any) -> Path | None:
-    """``context.input.amount`` → its path; None for what is not a variable and attributes."""
-    names: list[str] = []
-    while isinstance(expr, pst.GetAttr):
-        names.append(expr.attr)
-        expr = expr.base
-    if not isinstance(expr, pst.Var):
-        return None
-    return (expr.name, *reversed(names))
-
-
 class _Walk:
     """Collects the reads of an expression.  What is not plainly an attribute chain counts as a
     read of the whole value below it, so the result never misses a read."""
@@ -111,12 +112,12 @@ class _Walk:
         self.matches: set[Match] = set()
 
     def visit(self, expr: Any) -> None:
-        path = _chain(expr)
+        path = chain(expr)
         if path is not None:
             self.values.add(path)
             return
         if isinstance(expr, pst.HasAttr):
-            base = _chain(expr.base)
+            base = chain(expr.base)
             if base is not None:
                 self.presence.add((*base, *expr.attrs))
                 return
@@ -126,7 +127,7 @@ class _Walk:
 
     def _compare(self, expr: Any) -> None:
         if isinstance(expr, pst.Like):
-            path = _chain(expr.base)
+            path = chain(expr.base)
             if path is not None:
                 pattern = "".join(
                     "*" if isinstance(part, pst.Wildcard) else part.value for part in expr.pattern
@@ -134,7 +135,7 @@ class _Walk:
                 self.matches.add(Match(path, pattern, like=True))
         elif isinstance(expr, pst.BinaryOp) and expr.op in _COMPARES:
             for one, other in ((expr.left, expr.right), (expr.right, expr.left)):
-                path = _chain(one)
+                path = chain(one)
                 if path is not None:
                     for node in nodes(other):
                         if isinstance(node, pst.StringLit):

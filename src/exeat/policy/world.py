@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from exeat.core.controls import NO_CONTROLS, Controls
 from exeat.core.facts import AgentFacts, Effect, PersonFacts, ServerFacts, Sink, ToolFacts
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
 from exeat.policy.arguments import ToolArguments
@@ -11,7 +12,6 @@ from exeat.policy.canonical import FACT_TYPES
 from exeat.policy.methods import (
     ANY_METHOD,
     ANY_TOOL,
-    CONTROLS,
     METHODS,
     effect_group,
     resource_type,
@@ -65,7 +65,10 @@ class World:
         tools: Mapping[ActionId, ToolFacts],
         servers: Mapping[ServerId, ServerFacts],
         arguments: Mapping[str, ToolArguments],
+        controls: Controls = NO_CONTROLS,
     ) -> None:
+        """``controls``: of the policy version; policies may name these and no others."""
+        self._base = base(controls)
         self.tools = dict(tools)
         self.servers = dict(servers)
         self.arguments = arguments
@@ -177,7 +180,7 @@ class World:
             elif name in self.methods:
                 parents[name] = (ANY_METHOD,)
         groups = (wanted | {up for ups in parents.values() for up in ups}) - set(parents)
-        lines = [BASE, *(f"action {quoted(group)};" for group in sorted(groups))]
+        lines = [self._base, *(f"action {quoted(group)};" for group in sorted(groups))]
         for name in sorted(parents):
             ups = ", ".join(f"Action::{quoted(up)}" for up in parents[name])
             lines.append(f"action {quoted(name)} in [{ups}]{applies.get(name, '')};")
@@ -236,16 +239,17 @@ def _enum(values: Iterable[str]) -> str:
     return f"enum [{', '.join(quoted(value) for value in values)}]"
 
 
-BASE: Final = f"""\
+def base(controls: Controls) -> str:
+    """The part of the Cedar schema that is the same for every scope of a version."""
+    return f"""\
 entity Group; entity Role;
 entity Person in [Role];
 entity Agent in [Group] = {{owner: Person, environment: String}};
 entity Server = {{trust: Long}};
 entity Effect {_enum(Effect)};
 entity Sink {_enum(Sink)};
-entity Control {_enum(CONTROLS)};
+entity Control {_enum(controls.names)};
 entity Tool in [Server] = {{effect: Effect, sink: Sink, reversible: Bool, confirmed: Bool}};
 entity Prompt in [Server]; entity Resource in [Server];
 type Session = {{now: datetime, user?: Person, environment: String, controls: Set<Control>}};
 """
-"""The part of the Cedar schema that every world shares."""

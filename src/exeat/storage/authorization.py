@@ -28,6 +28,7 @@ from exeat.storage.schema_authorization import (
     oauth_window,
     used_once,
 )
+from exeat.storage.schema_identity import endings
 
 KEPT_NS: Final = 86_400 * 1_000_000_000
 """A code that has ended is still known so long, so that its second use is seen as one."""
@@ -100,6 +101,9 @@ class SqlAuthorizationRead:
 
     def grants_to(self, client: str) -> tuple[Grant, ...]:
         return self._grants(oauth_grants.c.client == client)
+
+    def ended(self, name: str) -> bool:
+        return self._first(endings, endings.c.name == name) is not None
 
     def refresh(self, digest: bytes) -> Refresh | None:
         row = self._first(oauth_refreshes, oauth_refreshes.c.digest == digest)

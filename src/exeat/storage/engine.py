@@ -147,7 +147,7 @@ def _patient(_dialect: Any, _record: Any, args: Any, options: Any) -> Any:
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One consistent moment."""
-    with _plain_errors(), engine.connect() as connection:
+    with plain_errors(), engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection = connection.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -159,14 +159,14 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
 @contextmanager
 def changing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """Commits at the end of the block; an exception leaves nothing."""
-    with _plain_errors(), engine.connect() as connection:
+    with plain_errors(), engine.connect() as connection:
         connection = connection.execution_options(exeat_writes=True)
         with connection.begin():
             yield connection
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Database errors never leave with their SQL, which may hold values."""
     try:
         yield

@@ -10,7 +10,16 @@ from typing import Final
 import sqlalchemy as sa
 
 from exeat.core.errors import Invalid, StateUnavailable
-from exeat.storage import schema, schema_authorization, schema_identity, schema_vault
+from exeat.storage import (
+    schema,
+    schema_approvals,
+    schema_authorization,
+    schema_budgets,
+    schema_identity,
+    schema_kills,
+    schema_policy,
+    schema_vault,
+)
 from exeat.storage.schema import state
 
 
@@ -78,6 +87,39 @@ def _no_authorization(tx: sa.Connection) -> None:
     _drop_empty(tx, tuple(reversed(schema_authorization.AUTHORIZATION)))
 
 
+def _approvals(tx: sa.Connection) -> None:
+    _create(tx, schema_approvals.APPROVALS)
+
+
+def _no_approvals(tx: sa.Connection) -> None:
+    """Grants and what people answered are not lost by going back: an older exeat knows no hold."""
+    _drop_empty(tx, tuple(reversed(schema_approvals.APPROVALS)))
+
+
+def _budgets_and_kills(tx: sa.Connection) -> None:
+    _create(tx, (*schema_kills.KILLS, *schema_budgets.BUDGETS))
+    if tx.dialect.name == "postgresql":
+        tx.exec_driver_sql(schema_budgets.RESERVE)
+
+
+def _no_budgets_and_kills(tx: sa.Connection) -> None:
+    """What was spent stays spent, and what was killed is killed, when this exeat comes back: an older one
+    does not look at them."""
+    if tx.dialect.name == "postgresql":
+        tx.exec_driver_sql(schema_budgets.UNRESERVE)
+    _drop_empty(tx, schema_budgets.BUDGETS)
+    _drop_empty(tx, tuple(reversed(schema_kills.KILLS)))
+
+
+def _policy(tx: sa.Connection) -> None:
+    _create(tx, schema_policy.POLICY)
+
+
+def _no_policy(tx: sa.Connection) -> None:
+    """Proposals are not lost by going back; an older exeat observes nobody."""
+    _drop_empty(tx, schema_policy.POLICY)
+
+
 def _create(tx: sa.Connection, tables: Sequence[sa.Table]) -> None:
     """A table that was left standing is used again."""
     for table in tables:
@@ -103,6 +145,9 @@ MIGRATIONS: Final = (
     Step(_identity, _no_identity),
     Step(_vault, _no_vault),
     Step(_authorization, _no_authorization),
+    Step(_approvals, _no_approvals),
+    Step(_budgets_and_kills, _no_budgets_and_kills),
+    Step(_policy, _no_policy),
 )
 """Numbered from 1.  A published one is never edited."""
 LATEST: Final = len(MIGRATIONS)

@@ -12,15 +12,18 @@ from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
 from exeat.registry.model.agent import Agent
 from exeat.registry.model.binding import Binding
 from exeat.registry.model.key import Key
+from exeat.registry.model.kill import Kill
 from exeat.registry.model.person import Person
 from exeat.registry.model.policy import PolicyVersion
+from exeat.registry.model.proposal import Proposal
 from exeat.registry.model.server import Server
 from exeat.registry.model.stranger import Stranger
 from exeat.registry.model.tool import Tool
-from exeat.storage import outbox, policy, rows
+from exeat.storage import outbox, policy, proposals, rows
 from exeat.storage.engine import changing, reading
 from exeat.storage.schema import agents, keys, people, servers, state, tools
 from exeat.storage.schema_identity import bindings, endings, proofs, strangers
+from exeat.storage.schema_kills import kills
 
 T = TypeVar("T")
 CHANGED: Final = "exeat_changed"
@@ -49,6 +52,9 @@ class SqlRegistry:
                 tx.execute(state.update().values(epoch=epoch))
                 if tx.dialect.name == "postgresql":
                     tx.execute(sa.select(sa.func.pg_notify(CHANGED, str(epoch))))
+
+
+_LISTED: Final = {"kill": "See `exeat kill --list` for those there are."}
 
 
 class SqlRead:
@@ -97,6 +103,12 @@ class SqlRead:
     def strangers(self) -> tuple[Stranger, ...]:
         return self._all(strangers.c.id, rows.to_stranger)
 
+    def kill(self, kill: str) -> Kill:
+        return self._one(kills.c.id, kill, rows.to_kill, "kill")
+
+    def kills(self) -> tuple[Kill, ...]:
+        return self._all(kills.c.id, rows.to_kill)
+
     def policy(self, number: int) -> PolicyVersion:
         return policy.version(self._connection, number)
 
@@ -106,12 +118,21 @@ class SqlRead:
     def policy_in_force(self) -> PolicyVersion | None:
         return policy.in_force(self._connection)
 
+    def proposal(self, number: int) -> Proposal:
+        return proposals.proposal(self._connection, number)
+
+    def proposals(self) -> tuple[Proposal, ...]:
+        return proposals.all_proposals(self._connection)
+
+    def observed_until(self, agent: AgentId) -> int:
+        return proposals.observed(self._connection).get(agent, 0)
+
     def _one(self, key: sa.Column[Any], value: str, read: Callable[[rows.Row], T], what: str) -> T:
         found = self._connection.execute(sa.select(key.table).where(key == value)).one_or_none()
         if found is None:
             raise NotFound(
                 f"There is no {what} {value}.",
-                remedy=f"See `exeat {what} list` for those there are.",
+                remedy=_LISTED.get(what, f"See `exeat {what} list` for those there are."),
             )
         return read(found)
 
@@ -147,12 +168,23 @@ class SqlChange(SqlRead):
     def save_binding(self, binding: Binding, event: Event) -> None:
         self._save(bindings.c.id, rows.binding_values(binding), event)
 
+    def save_kill(self, kill: Kill, event: Event) -> None:
+        self._save(kills.c.id, rows.kill_values(kill), event)
+
     def save_policy(self, version: PolicyVersion, event: Event) -> None:
         policy.add(self._connection, version)
         self.tell(event)
 
     def enforce(self, number: int, event: Event) -> None:
         policy.enforce(self._connection, number)
+        self.tell(event)
+
+    def save_proposal(self, proposal: Proposal, event: Event) -> None:
+        proposals.save(self._connection, proposal)
+        self.tell_beside(event)
+
+    def observe(self, agent: AgentId, until: int, event: Event) -> None:
+        proposals.observe(self._connection, agent, until)
         self.tell(event)
 
     def remove_server(self, server: Server, event: Event) -> None:

@@ -8,11 +8,13 @@ import sqlalchemy as sa
 from exeat.core.controls import Order
 from exeat.core.facts import Effect, Lifecycle, ServerSpec, Sink, Transport
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
+from exeat.core.kills import Target
 from exeat.core.upstream_auth import read_auth
 from exeat.registry.model.agent import Acceptance, Agent, Charter, Scope
 from exeat.registry.model.binding import Binding, Kind
 from exeat.registry.model.canonical import canonical
 from exeat.registry.model.key import Key
+from exeat.registry.model.kill import Kill
 from exeat.registry.model.person import Person
 from exeat.registry.model.policy import PolicyVersion
 from exeat.registry.model.server import Server
@@ -266,6 +268,34 @@ def to_stranger(row: Row) -> Stranger:
         row.last_seen,
         row.attempts,
         texts(row.tried),
+    )
+
+
+def kill_values(k: Kill) -> Values:
+    return {
+        "id": k.id,
+        "target": k.target.value,
+        "name": k.name,
+        "ordered_by": k.by,
+        "reason": k.reason,
+        "at": k.at,
+        "ended_by": k.ended_by,
+        "ended_at": k.ended_at,
+        "revision": k.revision,
+    }
+
+
+def to_kill(row: Row) -> Kill:
+    return Kill(
+        row.id,
+        Target(row.target),
+        row.name,
+        PersonId(row.ordered_by),
+        row.reason,
+        row.at,
+        row.ended_by,
+        row.ended_at,
+        row.revision,
     )
 
 

@@ -7,7 +7,9 @@ import sqlalchemy as sa
 
 from exeat.core.errors import StateUnavailable
 from exeat.core.facts import Snapshot
+from exeat.storage.approvals import SqlApprovals
 from exeat.storage.authorization import SqlAuthorization
+from exeat.storage.budgets import SqlBudgets
 from exeat.storage.engine import (
     changing,
     postgres_engine,
@@ -15,6 +17,7 @@ from exeat.storage.engine import (
     sqlite_engine,
     sqlite_reader,
 )
+from exeat.storage.kills import KillEffects
 from exeat.storage.leases import Leases
 from exeat.storage.migrations import LATEST, migrate, version
 from exeat.storage.outbox import Outbox
@@ -43,7 +46,10 @@ class State:
         self.outbox = Outbox(engine)
         self.leases = Leases(engine)
         self.roots = Roots(engine)
+        self.kill_effects = KillEffects(engine)
+        self.budgets = SqlBudgets(engine)
         self.vault = SqlVault(engine, self.registry)
+        self.approvals = SqlApprovals(engine)
 
     def epoch(self) -> int:
         """Grows with every change of registry or policy.  One row by primary key, of the primary

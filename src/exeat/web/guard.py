@@ -33,6 +33,7 @@ _MACHINES: Final = (
     "/oauth/register",
     "/oauth/jwks",
     "/.well-known/",
+    "/approvals/answers",
 )
 
 

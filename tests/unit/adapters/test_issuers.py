@@ -126,6 +126,39 @@ async def test_metadata_of_another_issuer_is_refused(idp: Idp, told: str | None)
     assert idp.asked("/jwks") == 0
 
 
+@requirement("ID-3", "GW-10")
+@pytest.mark.parametrize(
+    "where",
+    [
+        "http://169.254.169.254/latest/meta-data",
+        "https://169.254.169.254/keys",
+        "https://10.0.0.1/keys",
+        "https://[::ffff:10.0.0.1]/keys",
+        "http://idp.example/keys",
+        "https://u:p@idp.example/keys",
+        "file:///etc/passwd",
+        "//127.0.0.1/keys",
+        "",
+        7,
+    ],
+)
+async def test_metadata_cannot_send_the_gateway_inside(
+    idp: Idp, monkeypatch: pytest.MonkeyPatch, where: object
+) -> None:
+    """SSRF by ``jwks_uri`` or ``introspection_endpoint`` of an issuer: no key, no token, and the reason."""
+    monkeypatch.setenv("S", "hush")
+    idp.site.routes["/.well-known/openid-configuration"] = {
+        "issuer": idp.site.url, "jwks_uri": where, "introspection_endpoint": where,
+    }  # fmt: skip
+    issuers = idp.issuers(introspection=Introspection("exeat", secret_from="S"))
+    assert await issuers.refresh(idp.site.url, "k1") is None
+    assert issuers.trouble(idp.site.url)
+    assert await issuers.introspect(idp.site.url, "opaque") is None
+    assert set(idp.site.paths()) == {
+        "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration",
+    }  # fmt: skip
+
+
 @requirement("ID-3")
 async def test_an_issuer_that_is_not_trusted_is_not_asked(idp: Idp) -> None:
     issuers = idp.issuers()

@@ -233,6 +233,22 @@ async def test_an_ended_token_is_refreshed_once_for_all_and_rotated(world: World
 
 
 @requirement("ID-9")
+@pytest.mark.parametrize(("life", "used"), [(1, 1), (20, 10), (30, 15), (60, 30), (3600, 3570)])
+async def test_a_token_of_any_life_is_used_and_renewed_before_its_end(
+    world: World, life: int, used: int
+) -> None:
+    world.site.answer = {"expires_in": life}
+    first = await world.consented()
+    account = world.account()
+    world.now += (used - 1) * S
+    assert await account.obtain(None) == first and account.current() == first
+    world.now += S
+    assert account.current() is None
+    assert await account.obtain(None) not in (first, NO_CREDENTIAL)
+    assert [each["grant_type"] for each in world.site.tokens][1:] == ["refresh_token"]
+
+
+@requirement("ID-9")
 async def test_a_refused_token_is_dropped_and_refreshed_once(world: World) -> None:
     first = await world.consented()
     account = world.account()

@@ -14,7 +14,8 @@ from requirements import requirement
 
 from exeat.cli import main as command_line
 from exeat.core.ids import ServerId
-from exeat.registry.model.act import Act
+from exeat.registry.model.act import EXEAT, Act
+from exeat.registry.model.stranger import Stranger
 from exeat.registry.service import Registry
 from exeat.storage.state import open_state
 
@@ -90,8 +91,11 @@ def test_the_path_of_the_readme(furnished: Run) -> None:
 @requirement("REG-2", "REG-4")
 def test_departing_and_retiring_show_in_the_answer(furnished: Run) -> None:
     code, out, err = furnished("person", "depart", "bob", "--reason", "left")
-    assert code == 0 and "agent clock named bob" in out and "agent change" in err
+    assert code == 0 and "Agent clock: ada alone answers for it now." in out
+    assert "agent change" in err
+    assert "bob has departed" in furnished("agent", "suspend", "clock", "--as", "bob")[2]
     assert "deputy bob (gone)" in furnished("answer", "clock")[1]
+    assert "bob (gone)" in furnished("agent", "list")[1]
     assert furnished("agent", "retire", "clock", "--reason", "over")[0] == 0
     code, out, _ = furnished("answer", "clock")
     assert "Nothing at present: agent clock is retired" in out
@@ -102,10 +106,12 @@ ERRORS = (
     ("agent suspend nobody", "There is no agent nobody.", "exeat agent list"),
     ("person add Ada@x", "cannot be the id of a person", "no personal names"),
     ("person depart ada", "ada is the last admin.", "the role admin first"),
-    ("agent activate clock", "Agent clock is active, not draft.", ""),
+    ("agent activate clock", "Agent clock is active, not draft.", "`exeat agent suspend clock`"),
     ("agent add b --owner ada --deputy ada", "both owner and deputy", "second person"),
     ("agent add b --ends tomorrow", "is not a day or a time", "2027-01-31"),
     ("person add x --as bob", "bob may not register people", "admin"),
+    ("secret remove s", "There is no secret s", "`exeat secret list`"),
+    ("evidence verify . --key gw1", "not a note key", "the line `key`"),
     ("server add s", "either a command or a --url", "exeat server add"),
     ("server add s --url http://u:p@h/", "user name or password", "--header"),
     ("key issue clock --days 400", "A key lives", ""),
@@ -122,6 +128,53 @@ def test_errors_are_a_sentence_and_a_next_step(furnished: Run) -> None:
         assert code == 1 and err.startswith("exeat: "), line
         assert says in err and then in err, line
         assert "Traceback" not in err and ".py" not in err, line
+
+
+@requirement("REG-2")
+def test_who_is_left_without_anybody_is_said(furnished: Run) -> None:
+    for line in ("person add eve", "person add dan", "agent add orphan --owner eve --deputy dan"):
+        assert furnished(*line.split())[0] == 0
+    assert furnished("person", "depart", "eve")[0] == 0
+    assert "Agent orphan: nobody answers for it now" in furnished("person", "depart", "dan")[1]
+
+
+@requirement("ID-5", "ID-6")
+def test_a_binding_says_what_it_ends_and_whose_tokens_are_not_taken_yet(furnished: Run) -> None:
+    issuer = "http://localhost:8718"
+    bind = ("agent", "bind", "clock", "--issuer")
+    _, out, err = furnished(*bind, issuer, "--client", "one")
+    assert "one is agent clock" in out and "no more" not in out and err == ""
+    _, out, err = furnished(*bind, f"{issuer}/", "--client", "two")
+    assert "two is agent clock" in out and "one is clock no more." in out
+    assert f"name {issuer}/, to the letter, under [[issuers]]" in err
+    person = ("person", "bind", "bob", "--issuer", "https://id.example", "--subject", "b")
+    assert "name https://id.example, to the letter" in furnished(*person)[2]
+
+
+@requirement("ID-5")
+def test_a_client_that_was_bound_is_unregistered_no_more(furnished: Run, tmp_path: Path) -> None:
+    issuer = "https://id.example"
+    state = open_state(tmp_path / "home")
+    seen = Stranger("unregistered:0123456789abcdef", issuer, "one", None, 1, 2, 1, frozenset())
+    Registry(state.registry, bytes).saw_strangers([seen], Act(EXEAT, "gateway", "called", 2))
+    state.close()
+    assert "0123456789abcdef" in furnished("agent", "unregistered")[1]
+    furnished("agent", "bind", "clock", "--issuer", issuer, "--client", "one")
+    assert "0123456789abcdef" not in furnished("agent", "unregistered")[1]
+
+
+@requirement("ID-9")
+def test_a_server_with_consent_is_looked_at_for_somebody(furnished: Run) -> None:
+    add = ("server", "add", "far", "--url", "https://far.example/mcp")
+    assert "observe far --for AGENT/PERSON" in furnished(*add, "--auth", "authorization-code")[2]
+
+
+@requirement("REG-3")
+def test_a_setting_that_is_none_is_named(furnished: Run, tmp_path: Path) -> None:
+    (tmp_path / "home" / "exeat.toml").write_text('[[issuers]]\nurl="https://a.example"\nx=1\n')
+    err = furnished("client", "add", "c", "--agent", "clock")[2]
+    assert "setting 'issuers.0.x': there is no such setting" in err
+    assert "the environment variable EXEAT_ISSUERS\n" in err
 
 
 @requirement("REG-3")

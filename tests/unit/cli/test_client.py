@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from authenticator import Authenticator
@@ -14,6 +15,8 @@ from requirements import requirement
 from exeat.core.ids import AgentId
 from exeat.identity.authorization.model.client import secret_digest
 from exeat.identity.authorization.model.doing import Doing
+from exeat.identity.model.token import Actor, Claims
+from exeat.identity.rules.principal import principal, still_stands
 from exeat.identity.signin.service import RelyingParty, SignIn
 
 __all__ = ["run"]
@@ -54,6 +57,27 @@ def test_add_a_client_that_is_an_agent(home: Home, run: Run) -> None:
     code, out, _ = run("client", "revoke", "worker", *args(home))
     assert code == 0 and "is revoked" in out
     assert "ended" in run("client", "list", "--home", home.path)[1]
+
+
+@requirement("ID-5")
+@requirement("ID-7")
+def test_what_a_revoked_client_got_by_exchange_ends_with_it(home: Home, run: Run) -> None:
+    """Such a token is of the person's authorization to another client, which goes on."""
+    _, out, _ = run("client", "add", "worker", "--agent", "bot", *args(home))
+    name = out.split()[2]
+    claims = Claims(
+        ISSUER, ADA, name, frozenset(), frozenset(), 2**62, ("g-1",), (Actor(ISSUER, name),)
+    )  # fmt: skip
+
+    def caller() -> Any:
+        return principal(claims, home.state.snapshot(), "t-1", None, ISSUER)
+
+    before = caller()
+    assert before.agent.id == "bot" and still_stands(before, home.state.snapshot(), 0)
+    assert run("client", "revoke", "worker", *args(home))[0] == 0
+    assert caller().agent.revision == 0
+    assert not still_stands(before, home.state.snapshot(), 0)
+    assert kinds(home)[-1] == "client.unbound"
 
 
 @requirement("ID-7")

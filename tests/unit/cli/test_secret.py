@@ -61,7 +61,7 @@ def test_set_list_rotate_remove(exeat: Run, tmp_path: Path) -> None:
         }
     ]
     code, out, _ = exeat("secret", "rotate")
-    assert code == 0 and out.startswith("1 secrets are under key ") and first in out
+    assert code == 0 and out.startswith("1 secret is under key ") and first in out
     assert first not in exeat("secret", "list")[1]
     code, _, err = exeat("secret", "remove", "github")
     assert code == 1 and "Server web needs secret github" in err

@@ -3,13 +3,17 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from portal import CALLBACK, ISSUER, RESOURCE, Browser, Page, Portal, answered, authorize_path
 from registry_world import ADA
 from requirements import requirement
+from starlette.routing import Route
 
+from exeat.app.control_app import Beside
+from exeat.identity.authorization.model.grant import Grant
 from exeat.storage.state import open_state
 
 pytestmark = pytest.mark.anyio
@@ -21,6 +25,28 @@ EVIL = "https://evil.example/client.json"
 def portal(tmp_path: Path) -> Iterator[Portal]:
     state = open_state(tmp_path / "home")
     yield Portal(state)
+    state.close()
+
+
+class NoConsents:
+    """Upstream pages that nobody may reach here."""
+
+    async def show(self, link: str, person: str) -> Any:
+        raise AssertionError(link)
+
+    begin = show
+
+    async def finish(self, answer: dict[str, str], person: str) -> str:
+        raise AssertionError(answer)
+
+    def document(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.fixture
+def consenting(tmp_path: Path) -> Iterator[Portal]:
+    state = open_state(tmp_path / "home")
+    yield Portal(state, Beside(NoConsents()))
     state.close()
 
 
@@ -106,6 +132,73 @@ async def test_consent_cannot_be_forged(portal: Portal, browser: Browser) -> Non
     assert "authorization.granted" not in portal.events()
     answer = await browser.http.post(where, data=good, headers={"Origin": ISSUER})
     assert answer.status_code == 303
+
+
+POSTS = (
+    "/oauth/authorize", "/sign-in/options", "/sign-in/passkey", "/sign-out", "/link",
+    "/passkeys/options", "/passkeys/enrol", "/passkeys/remove", "/authorizations/revoke",
+    "/upstreams/consent/{link}",
+)  # fmt: skip
+FOR_CLIENTS = {"/oauth/token", "/oauth/revoke", "/oauth/register"}
+"""These read no cookie."""
+
+
+@requirement("ID-7", "ID-8")
+def test_no_page_that_changes_something_is_forgotten(consenting: Portal) -> None:
+    changing = {
+        route.path
+        for route in consenting.app._app.routes  # type: ignore[attr-defined]
+        if isinstance(route, Route) and set(route.methods or ()) - {"GET", "HEAD"}
+    }
+    assert changing == {*POSTS, *FOR_CLIENTS}
+
+
+@requirement("ID-7", "ID-8", "ID-9")
+@pytest.mark.parametrize("path", POSTS)
+async def test_no_page_is_changed_from_elsewhere(consenting: Portal, path: str) -> None:
+    """CSRF, also of the sign-in: whose cookies come along, another page's form does nothing."""
+    browser, other = consenting.browser(), consenting.browser()
+    for each in (browser, other):
+        await each.sign_in()
+        await each.get("/passkeys")
+    where = authorize_path(consenting.native()) if "authorize" in path else path.format(link="any")
+    script = path in (
+        "/sign-in/options",
+        "/sign-in/passkey",
+        "/passkeys/options",
+        "/passkeys/enrol",
+    )
+    for origin, token in (
+        ("https://evil.example", browser.csrf),
+        ("http://localhost:3000", browser.csrf),
+        ("null", browser.csrf),
+        (None, browser.csrf),
+        (ISSUER, None),
+        (ISSUER, ""),
+        (ISSUER, other.csrf),
+    ):
+        headers = {} if origin is None else {"Origin": origin}
+        shown = {} if token is None else {"csrf": token}
+        if script:
+            headers |= {} if token is None else {"X-CSRF-Token": token}
+            answer = await browser.http.post(where, json={}, headers=headers)
+        else:
+            answer = await browser.http.post(where, data={"x": "y", **shown}, headers=headers)
+        assert answer.status_code == 403, (origin, token, answer.text)
+        assert "location" not in answer.headers and "set-cookie" not in answer.headers
+
+
+@requirement("ID-9")
+@pytest.mark.parametrize("twice", ["code=a&code=b", "state=a&state=b", "iss=a&iss=b"])
+async def test_an_answer_of_an_upstream_that_says_two_things_is_none(
+    consenting: Portal, twice: str
+) -> None:
+    browser = consenting.browser()
+    await browser.sign_in()
+    answer = await browser.get(f"/upstreams/callback?{twice}")
+    assert answer.status_code == 422 and "location" not in answer.headers
+    out = await consenting.browser().get("/upstreams/callback?code=a&state=b&iss=c")
+    assert out.status_code in (401, 403) and "location" not in out.headers
 
 
 @requirement("ID-7")
@@ -209,10 +302,25 @@ async def test_we_are_no_open_redirector(portal: Portal, browser: Browser) -> No
 
 @requirement("GW-10")
 async def test_the_token_endpoint_fetches_little_for_strangers(portal: Portal) -> None:
-    for n in range(30):
-        name = f"https://app{n}.example.com/client.json"
-        answer = await portal.token(grant_type="refresh_token", client_id=name, refresh_token="x")
-    assert answer.status_code == 429
+    """Nothing of clients that nobody gave an authorization to, and of others so much a minute."""
+    names = [f"https://app{n}.example.com/client.json" for n in range(30)]
+
+    async def shown() -> int:
+        for name in names:
+            answer = await portal.token(
+                grant_type="refresh_token", client_id=name, refresh_token="x"
+            )
+        return int(answer.status_code)
+
+    assert await shown() == 429
+    assert portal.web.asked == []
+    portal.later(60)
+    with portal.state.authorization.change() as tx:
+        for name in names:
+            tx.save_grant(
+                Grant(f"g-{name}", name, ADA, None, RESOURCE, (), portal.now, portal.now + 10**15)
+            )
+    assert await shown() == 429
     assert len(portal.web.asked) == 20
 
 

@@ -211,6 +211,36 @@ async def test_one_principals_credential_serves_no_other() -> None:
 
 
 @requirement("ID-9")
+async def test_what_a_server_says_of_itself_to_one_person_is_shown_to_no_other() -> None:
+    """Its instructions may speak of whose account it is; who has given no consent learns nothing."""
+    held = Purse(next={"bot/-": [GOOD], "eve/-": [consent(), consent(), Credential("Bearer eve")]})
+    async with Guarded(auth=PER_USER, credentials=held) as world:
+        world.good = ("Bearer good", "Bearer eve")
+
+        async def personal(seen: Seen) -> None:
+            about = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
+            seen.result({**about, "instructions": f"for {bearer(seen)}"})
+
+        async def modern_only(seen: Seen) -> None:
+            seen.error(-32601)
+
+        world.upstream.own |= {"server/discover": personal, "initialize": modern_only}
+
+        async def told(key: str) -> Any:
+            found = await world.ask(world.modern("server/discover", {}, key=key))
+            return found.json["result"].get("instructions")
+
+        assert await told("bot") == "for Bearer good"
+        assert await told("eve") is None  # no consent yet
+        hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {}}
+        for key, says in (("eve", None), ("bot", "for Bearer good")):
+            legacy = await world.ask(world.old("initialize", hello, "", key=key))
+            assert legacy.json["result"].get("instructions") == says
+        assert await told("eve") == "for Bearer eve"
+        assert await told("bot") == "for Bearer good"
+
+
+@requirement("ID-9")
 async def test_an_agents_own_key_never_reaches_the_server() -> None:
     async with Guarded(auth=PER_USER, credentials=purse(GOOD)) as world:
         await world.ask(world.tool())
@@ -345,6 +375,17 @@ async def test_a_credential_that_nobody_can_help_is_a_failure_that_says_so() -> 
         assert "invalid_client" in answer.error["message"]
         assert answer.error["data"]["sent"] is False
         assert world.ledger.ended == [("failed", "not_sent")]
+
+
+@requirement("ID-9")
+async def test_what_must_be_done_first_is_said_instead_of_try_again() -> None:
+    failed = CredentialFailed("bot acts for nobody", remedy="show a key that names the person")
+    async with Guarded(auth=PER_USER, credentials=purse(failed, failed, failed)) as world:
+        error = (await world.ask(world.tool_with(URLS))).error
+        assert "cannot be used: bot acts for nobody" in error["message"]
+        assert "was not carried out" in error["data"]["remedy"]
+        assert "show a key that names the person" in error["data"]["remedy"]
+        assert "try again" not in error["message"]
 
 
 @requirement("ID-9")

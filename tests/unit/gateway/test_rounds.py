@@ -2,6 +2,7 @@
 and decided like any action (GW-7)."""
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -95,6 +96,31 @@ async def test_each_answer_is_decided_and_recorded_before_the_call_that_carries_
     ]
     assert world.ledger.ended[-3:-1] == [("ok", "answered")] * 2
     assert world.ledger.ended[-1][0] == "ok"
+
+
+@requirement("GW-7", "GW-10")
+async def test_an_address_that_a_server_has_a_person_open_is_opened_by_nobody_here(
+    world: World,
+) -> None:
+    """A URL elicitation, icons and links of a server: decided and passed on as they are, never followed."""
+    with socket.create_server(("127.0.0.1", 0)) as inside:
+        inside.setblocking(False)
+        url = f"http://127.0.0.1:{inside.getsockname()[1]}/x"
+        params = {"mode": "url", "message": "open", "url": url, "elicitationId": "e1"}
+        asked = {"open": {"method": "elicitation/create", "params": params}}
+        world.upstream.script = asks(None, asked)
+        answer = await world.ask(world.modern(*_CALLS[0]))
+        assert answer.json["result"]["inputRequests"] == asked
+        link = {"type": "resource_link", "uri": url, "name": "x", "icons": [{"src": url}]}
+
+        async def linking(seen: Seen) -> None:
+            seen.result({"content": [link], "resultType": "complete"})
+
+        world.upstream.script = linking
+        answer = await world.ask(world.modern(*_CALLS[0]))
+        assert answer.json["result"]["content"] == [link]
+        with pytest.raises(BlockingIOError):
+            inside.accept()
 
 
 @requirement("GW-1", "GW-7")

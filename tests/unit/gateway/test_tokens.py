@@ -10,18 +10,21 @@ import pytest
 from issuing import ISSUER, NOW_S, RESOURCE, Idp, b64, ec_key, proof, sign
 from joserfc.jwk import OctKey
 from requirements import requirement
-from worlds import ADA, BOB, NOW, Answer, Seen, World
+from worlds import ADA, BOB, NOW, UP, Answer, Seen, World
 
 from exeat.core.decision import Reason
 from exeat.core.facts import Effect, Lifecycle
 from exeat.core.ids import AgentId
+from exeat.core.upstream_auth import AuthMode, UpstreamAuth
 from exeat.gateway.settings import GatewaySettings
 from exeat.identity.model.issuer import Introspection, TrustedIssuer
+from exeat.registry.model.key import secret_text
 
 pytestmark = pytest.mark.anyio
 BOT = AgentId("bot")
 PRM = "http://localhost/.well-known/oauth-protected-resource/mcp/up"
 SCOPES = "mcp:read mcp:write mcp:delete mcp:execute mcp:send mcp:pay"
+HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {}}
 SERVERS = GatewaySettings(authorization_servers=(ISSUER,))
 
 
@@ -62,6 +65,8 @@ async def test_the_metadata_names_the_endpoint_as_the_client_calls_it() -> None:
             assert answer.json["bearer_methods_supported"] == ["header"]
         for path in ("", "/", "/other", "/mcp/UP"):
             assert (await w.ask(get(f"/.well-known/oauth-protected-resource{path}"))).status == 404
+        register = await w.ask(get("/register"))  # where SDKs try, if the metadata names no place
+        assert register.status == 404 and b"exeat client open" in register.body
         evil = get("/.well-known/oauth-protected-resource/mcp", "evil.example")
         assert (await w.ask(evil)).status == 403
 
@@ -152,6 +157,18 @@ BAD: dict[str, tuple[Any, str]] = {
         "The signature of the token is wrong",
     ),
     "an ID token": (lambda idp: idp.token({"typ": "JWT+id"}), "The token is not an access token"),
+    "an ID token that says so only inside": (
+        lambda idp: idp.token({"typ": "JWT"}, at_hash="x"), "The token is not an access token",
+    ),
+    "an ID token of Keycloak": (
+        lambda idp: idp.token({"typ": "JWT"}, typ="ID"), "The token is not an access token",
+    ),
+    "an ID token of Cognito": (
+        lambda idp: idp.token({"typ": "JWT"}, token_use="id"), "The token is not an access token",
+    ),
+    "a logout token": (
+        lambda idp: idp.token({"typ": "JWT"}, events={}), "The token is not an access token",
+    ),
     "a proof as token": (lambda idp: idp.token({"typ": "dpop+jwt"}), "The token is not an access token"),
     "critical header": (lambda idp: idp.token({"crit": ["b64"], "b64": True}), "The token is malformed"),
     "a claim twice": (
@@ -192,8 +209,47 @@ async def test_what_is_no_good_token_opens_nothing(name: str) -> None:
     async with world(idp) as w:
         answer = await w.ask(w.tool(key=make(idp)))
         assert answer.status == 401
-        assert challenge(answer)["error"] == "invalid_token"
-        assert challenge(answer)["error_description"] == says
+        assert challenge(answer) == {
+            "realm": "exeat", "error": "invalid_token", "error_description": says,
+            "resource_metadata": PRM, "scope": SCOPES,
+        }  # fmt: skip
+        assert (answer.error["code"], answer.error["data"]["reason"]) == (-31401, "unauthenticated")
+        assert (w.ledger.decisions, w.upstream.calls) == ([], [])
+
+
+@requirement("ID-1")
+@pytest.mark.parametrize("first", ["good", "bad"])
+async def test_two_tokens_in_one_request_are_none(first: str) -> None:
+    """Whoever stands before us might read the other one."""
+    idp = Idp()
+    async with world(idp) as w:
+        raw = w.tool(key=idp.token())
+        line = f"authorization: Bearer {'bad' if first == 'bad' else idp.token()}\r\n".encode()
+        answer = await w.ask(raw.replace(b"authorization: ", line + b"authorization: ", 1))
+        assert answer.status == 400
+        assert (w.ledger.decisions, w.upstream.calls) == ([], [])
+
+
+@requirement("ID-1")
+@pytest.mark.parametrize("where", ["query", "body", "cookie"])
+async def test_a_token_is_taken_from_the_header_alone(where: str) -> None:
+    """RFC 6750 2.2 and 2.3 are not served: addresses and forms end up in logs."""
+    idp = Idp()
+    token = idp.token()
+    async with world(idp) as w:
+        params = {
+            "name": "add",
+            "arguments": {},
+            **({"access_token": token} if where == "body" else {}),
+        }
+        raw = w.modern("tools/call", params)
+        raw = re.sub(rb"authorization: [^\r]+\r\n", b"", raw, count=1)
+        if where == "query":
+            raw = raw.replace(b" HTTP/1.1", f"?access_token={token} HTTP/1.1".encode(), 1)
+        if where == "cookie":
+            raw = raw.replace(b"\r\n", f"\r\ncookie: access_token={token}\r\n".encode(), 1)
+        answer = await w.ask(raw)
+        assert answer.status == (400 if where == "query" else 401)
         assert (w.ledger.decisions, w.upstream.calls) == ([], [])
 
 
@@ -254,9 +310,16 @@ async def test_opaque_tokens_are_asked_about() -> None:
         for _ in range(2):
             assert (await w.ask(w.tool(key="opaque-1"))).status == 200
         assert idp.ring.asked == 1
+        other = w.tool(key="opaque-1").replace(b"Bearer ", b"bearer  ", 1)
+        assert (await w.ask(other)).status == 200
+        assert idp.ring.asked == 1  # however it is written: else it would be believed for longer
         w.now += 31 * 10**9  # what the issuer said is believed for thirty seconds
         assert (await w.ask(w.tool(key="opaque-1"))).status == 200
         assert idp.ring.asked == 2
+        for name, value in (("typ", "Refresh"), ("token_use", "refresh_token")):
+            idp.ring.opaque[name] = {"active": True, name: value, **idp.claims()}
+            refresh = await w.ask(w.tool(key=name))
+            assert challenge(refresh)["error_description"] == "The token is not an access token"
         wrong = await w.ask(w.tool(key="opaque-2"))
         assert challenge(wrong)["error_description"] == "The token is for another resource"
         inactive = await w.ask(w.tool(key="opaque-3"))
@@ -264,6 +327,38 @@ async def test_opaque_tokens_are_asked_about() -> None:
             challenge(inactive)["error_description"]
             == "The issuer says that the token is not active"
         )
+
+
+@requirement("ID-3")
+@pytest.mark.parametrize(("cache_max_s", "holds"), [(0, 0), (5, 4), (300, 29)])
+async def test_an_opaque_token_is_believed_no_longer_than_is_set(
+    cache_max_s: float, holds: int
+) -> None:
+    idp = Idp()
+    introspection = Introspection("exeat", secret_from="S", cache_max_s=cache_max_s)
+    idp.ring.opaque["opaque-1"] = {"active": True, **idp.claims()}
+    async with world(idp, tokens=idp.tokens(introspection=introspection)) as w:
+        assert (await w.ask(w.tool(key="opaque-1"))).status == 200
+        idp.ring.opaque.clear()  # revoked there
+        w.now += holds * 10**9
+        assert (await w.ask(w.tool(key="opaque-1"))).status == 200
+        w.now += 2 * 10**9
+        assert (await w.ask(w.tool(key="opaque-1"))).status == 401
+
+
+@requirement("ID-9")
+async def test_an_agents_key_is_shown_to_no_issuer() -> None:
+    """It may be good elsewhere, or here in a moment: no issuer of opaque tokens gets to see it."""
+    idp = Idp()
+    tokens = idp.tokens(introspection=Introspection("exeat", secret_from="S"))
+    key = secret_text(b"k" * 32)
+    idp.ring.opaque[key] = {"active": True, **idp.claims()}
+    async with world(idp, tokens=tokens) as w:
+        answer = await w.ask(w.tool(key=key))
+        assert challenge(answer)["error_description"] == "The credential is not known"
+        raw = w.tool(key=key).replace(b"Bearer ", b"DPoP ", 1)
+        assert (await w.ask(raw)).status == 401
+    assert idp.ring.asked == 0
 
 
 @requirement("ID-1", "GW-9")
@@ -436,6 +531,24 @@ async def test_whom_a_token_stands_for(claims: dict[str, Any], reason: str | Non
 
 
 @requirement("ID-5")
+async def test_a_user_whose_claim_is_left_out_is_not_nobody() -> None:
+    """Who may leave out a scope could else make the agent act for nobody, past policies of users."""
+    idp = Idp()
+    tokens = idp.tokens(user_claim="email")
+    async with world(idp, tokens=tokens, subjects={(ISSUER, "bob@x.example"): BOB}) as w:
+        whole = await w.ask(w.tool(key=idp.token(email="bob@x.example")))
+        assert whole.status == 200 and w.ledger.decisions[0][0].caller.user.id == BOB
+        for without in ({}, {"email": ""}):
+            answer = await w.ask(w.tool(key=idp.token(**without)))
+            assert answer.status == 401
+            said = challenge(answer)["error_description"]
+            assert said == "The token lacks a claim that it needs"
+        itself = await w.ask(w.tool(key=idp.token(sub="c1")))
+        assert itself.status == 200 and w.ledger.decisions[1][0].caller.user is None
+        assert len(w.upstream.calls) == 2
+
+
+@requirement("ID-5")
 async def test_a_person_called_like_a_workload_is_not_that_agent() -> None:
     """Only a token without a client is a workload's: else its subject is a person of that client."""
     idp = Idp()
@@ -478,6 +591,53 @@ async def test_a_chain_is_no_stronger_than_any_of_its_links() -> None:
             denied = answer.json["result"]["_meta"]["exeat/denied"]["reason"]
             assert denied == "chain_not_authorized"
         assert len(w.upstream.calls) == 1
+
+
+@requirement("ID-2", "ID-5")
+async def test_what_bounds_a_token_bounds_handshakes_and_streams() -> None:
+    """A server's instructions and notifications are for nobody whose authority ended on the way."""
+    idp = Idp()
+    clients = {(ISSUER, "c1", ""): BOT, (ISSUER, "c2", ""): AgentId("eve")}
+    token = idp.token(act={"sub": "c1", "act": {"sub": "c2"}})
+    async with world(idp, clients=clients) as w:
+        for raw in (
+            w.modern("server/discover", {}, key=idp.token(scope="mcp:write")),
+            w.old("initialize", HELLO, "", key=idp.token(scope="mcp:write")),
+        ):
+            answer = await w.ask(raw)
+            assert (answer.status, challenge(answer)["scope"]) == (403, "mcp:read mcp:write")
+        session = await w.session(token)
+        agents = dict(w.state.view.snapshot.agents)
+        eve = AgentId("eve")
+        agents[eve] = replace(agents[eve], lifecycle=Lifecycle.SUSPENDED)
+        snapshot = replace(w.state.view.snapshot, agents=agents)
+        w.state.view = type(w.state.view)(snapshot=snapshot, pdp=w.state.view.pdp)
+        for raw in (
+            w.modern("server/discover", {}, key=token), w.old("initialize", HELLO, "", key=token),
+        ):  # fmt: skip
+            refused = await w.ask(raw)
+            assert refused.error["data"]["reason"] == "chain_not_authorized"
+        stream = await w.ask(
+            b"GET /mcp/up HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n"
+            b"mcp-protocol-version: 2025-11-25\r\nmcp-session-id: %b\r\n"
+            b"authorization: Bearer %b\r\n\r\n" % (session.encode(), token.encode())
+        )
+        assert stream.status == 403
+        assert w.ledger.decisions[-1][1].reason is Reason.CHAIN_NOT_AUTHORIZED
+
+
+@requirement("ID-5", "GW-1")
+async def test_who_may_nothing_may_not_listen_either() -> None:
+    """What the gateway serves by itself on the aggregate is decided, too, and on record if denied."""
+    idp = Idp()
+    async with world(idp) as w:
+        token = idp.token(aud="http://localhost/mcp", client_id="nobody")
+        asked = {"notifications": {"toolsListChanged": True}}
+        raw = w.modern("subscriptions/listen", asked, key=token)
+        refused = await w.ask(raw.replace(b"POST /mcp/up ", b"POST /mcp "))
+        assert refused.error["data"]["reason"] == "agent_unregistered"
+        assert w.ledger.decisions[-1][1].reason is Reason.AGENT_UNREGISTERED
+        assert w.front.clients.streams == {}
 
 
 @requirement("ID-5")
@@ -544,9 +704,12 @@ async def test_a_bound_token_needs_a_fresh_proof_for_this_request() -> None:
         }
         for name, dpop in bad.items():
             answer = await with_proof(w, token, dpop)
-            assert answer.status in (401, 431), name
-            if answer.status == 401:
-                assert "DPoP algs=" in answer.fields["www-authenticate"]
+            assert answer.status == 401, name
+            assert challenge(answer)["error"] == "invalid_token"
+            assert challenge(answer)["error_description"] == (
+                "The token is bound to a key, and possession of it was not proven"
+            )
+            assert "DPoP algs=" in answer.fields["www-authenticate"]
         as_bearer = await with_proof(w, token, proof(key, token, jti="m"), "Bearer")
         assert as_bearer.status == 401
         plain = idp.token()
@@ -589,6 +752,27 @@ async def test_a_token_bound_to_a_certificate_needs_that_connection() -> None:
         assert answer.status == 401
 
 
+@requirement("ID-9")
+async def test_only_a_token_that_opened_the_endpoint_is_exchanged() -> None:
+    """Whoever shows a user's token for another resource, or without its key, puts nothing in place of
+    the one that the user's own calls are made with."""
+    idp, key = Idp(), ec_key()
+    token, auth = idp.token(), UpstreamAuth(AuthMode.TOKEN_EXCHANGE, subject_from="caller")
+    async with world(idp) as w:
+        snapshot = replace(w.state.view.snapshot, specs={UP: replace(w.spec, auth=auth)})
+        w.state.view = type(w.state.view)(snapshot=snapshot, pdp=w.state.view.pdp)
+        await w.ask(w.tool(key=token))
+        assert w.front.credentials.shown("bot/bob") == (ISSUER, token)
+        for stolen in (idp.token(aud="http://other.example/mcp"), bound(idp, key)):
+            assert (await w.ask(w.tool(key=stolen))).status == 401
+            assert w.front.credentials.shown("bot/bob") == (ISSUER, token)
+        proven = bound(idp, key)
+        await with_proof(w, proven, proof(key, proven))
+        assert w.front.credentials.shown("bot/bob") == (ISSUER, proven)
+        await w.ask(w.tool(key=token))  # known already; the latest call counts
+        assert w.front.credentials.shown("bot/bob") == (ISSUER, token)
+
+
 @requirement("ID-4")
 async def test_a_workload_of_a_trust_domain() -> None:
     """SPIFFE JWT-SVID: no issuer of its own, an audience, and the workload as subject."""
@@ -626,7 +810,19 @@ async def test_possession_can_be_demanded_of_an_agent() -> None:
 
 
 @requirement("ID-1", "GW-13")
-@pytest.mark.parametrize("how", ["ended", "unbound", "expired"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "ended",
+        "unbound",
+        "its user unbound",
+        "a link unbound",
+        "a link suspended",
+        "proof demanded",
+        "nobody answers for it",
+        "expired",
+    ],
+)
 async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
     """A legacy stream and a modern subscription: nobody listens on with a token that is over."""
     idp = Idp()
@@ -637,9 +833,11 @@ async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
         else:
             seen.accept()
 
-    async with world(idp) as w, w.connect() as old, w.connect() as new:
+    clients = {(ISSUER, "c1", ""): BOT, (ISSUER, "c2", ""): AgentId("eve")}
+    act = {"sub": "c1", "act": {"sub": "c2"}}
+    async with world(idp, clients=clients) as w, w.connect() as old, w.connect() as new:
         w.upstream.script = quiet
-        token = idp.token()
+        token = idp.token(act=act)
         session = await w.session(token)
         old.write(
             b"GET /mcp/up HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n"
@@ -647,7 +845,7 @@ async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
             b"authorization: Bearer %b\r\n\r\n" % (session.encode(), token.encode())
         )
         assert (await old.head())[0] == 200
-        aggregate = idp.token(aud="http://localhost/mcp")
+        aggregate = idp.token(aud="http://localhost/mcp", act=act)
         raw = w.modern(
             "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, key=aggregate
         )
@@ -659,6 +857,23 @@ async def test_what_stands_open_ends_with_its_credential(how: str) -> None:
         elif how == "unbound":
             w.clients.clear()
             w.state.view = w.view()
+        elif how == "its user unbound":
+            w.subjects.clear()
+            w.state.view = w.view()
+        elif how == "a link unbound":
+            del w.clients[ISSUER, "c2", ""]
+            w.state.view = w.view()
+        elif how == "a link suspended":
+            agents = dict(w.state.view.snapshot.agents)
+            eve = AgentId("eve")
+            agents[eve] = replace(agents[eve], lifecycle=Lifecycle.SUSPENDED)
+            snapshot = replace(w.state.view.snapshot, agents=agents)
+            w.state.view = type(w.state.view)(snapshot=snapshot, pdp=w.state.view.pdp)
+        elif how == "nobody answers for it":
+            w.state.view = w.view(owner_live=False, deputy_live=False)
+        elif how == "proof demanded":
+            snapshot = replace(w.state.view.snapshot, proofs={BOT: "dpop"})
+            w.state.view = type(w.state.view)(snapshot=snapshot, pdp=w.state.view.pdp)
         else:
             w.now += 601 * 10**9
         w.front.clients.keep_alive() if how == "expired" else w.front.clients.end_stopped()

@@ -28,7 +28,7 @@ def run(*arguments: object) -> tuple[int, str]:
 @requirement("POL-1", "POL-3")
 def test_lint_and_cases_pass(policies: Path) -> None:
     catalogue = policies / "catalogue.yaml"
-    assert run("lint", policies, "--catalogue", catalogue) == (0, "1 files, no findings.\n")
+    assert run("lint", policies, "--catalogue", catalogue) == (0, "1 file, no findings.\n")
     code, output = run("test", policies, "--catalogue", catalogue)
     assert (code, output.splitlines()[-1]) == (0, "4 cases, 0 failed.")
 

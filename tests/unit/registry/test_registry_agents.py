@@ -172,7 +172,7 @@ def test_only_an_admin_changes_and_owner_or_deputy_can_stop(world: World) -> Non
     for verb in (world.registry.suspend_server,):
         with pytest.raises(Conflict, match="takes the role admin"):
             verb(GIT, act(EVE))
-    with pytest.raises(Conflict, match="takes the role admin"):
+    with pytest.raises(Conflict, match="takes its owner, its deputy or the role admin"):
         world.registry.suspend(BOT, act(EVE))
     with pytest.raises(NotFound, match="not a registered person"):
         world.registry.suspend(BOT, act(PersonId("ghost")))

@@ -145,6 +145,8 @@ async def test_a_database_that_is_gone_is_said_plainly(portal: Portal, tmp_path:
 def test_own_paths() -> None:
     assert own_path("/passkeys") == "/passkeys"
     assert own_path("/oauth/authorize?a=b&c=%2F") == "/oauth/authorize?a=b&c=%2F"
+    consent = "/upstreams/consent/eyJhbGciOiJkaXIifQ..a_b-c.d"  # where an agent led a person to
+    assert own_path(consent) == consent
     for wrong in (
         "",
         "//x",
@@ -153,6 +155,9 @@ def test_own_paths() -> None:
         "http://x",
         "/oauth/authorize?\\x",
         "/oauth/authorize? x",
+        "/upstreams/consent/",
+        "/upstreams/consent/a/b",
+        "/upstreams/callback?code=x&state=y",
     ):
         assert own_path(wrong) == "/"
 

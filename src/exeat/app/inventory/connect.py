@@ -121,7 +121,7 @@ def next_steps(client: Client, scope: Scope, name: str, *, has_key_file: bool) -
             )
     else:
         steps.append(
-            f"if {client.title} cannot sign in because it has to register itself first: "
+            f"if {client.title} cannot sign in later because it has to register itself first: "
             "`exeat client open` lets it, for five minutes"
         )
     return steps

@@ -144,6 +144,11 @@ def _put_all_back(home: Path, record: Record, back: Callable[..., bytes | None])
     done = Undone(record)
     try:
         for each in record.files:
+            if Path(each.path).resolve() != Path(each.path):  # it was, when the file was changed
+                raise Conflict(
+                    f"{each.path} leads elsewhere now. Nothing was put back.",
+                    remedy=f"Look who put a link there; the original is in {folder}.",
+                )
             now = files.read(Path(each.path))
             if (now.digest if now is not None else "") == each.before:
                 continue  # put back already, by a person or by an undo that was cut short
@@ -269,9 +274,9 @@ def _choose(home: Path, wanted: str | None, kind: str, client: str | None) -> Re
 
 def _known(listed: list[Record]) -> str:
     open_ones = [each.id for each in listed if not each.undone]
-    return (
-        f"Known: {', '.join(open_ones)}." if open_ones else "Nothing was changed by exeat so far."
-    )
+    if open_ones:
+        return f"Known: {', '.join(open_ones)}."
+    return "All is put back or forgotten." if listed else "Nothing was changed by exeat so far."
 
 
 def _put_back(step: Staged) -> None:

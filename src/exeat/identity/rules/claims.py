@@ -19,6 +19,9 @@ TEXT_MAX_CHARS: Final = 2_000
 SCOPES_MAX: Final = 100
 _TIME_MAX_S: Final = 2**40
 _CONFIRMATIONS: Final = {"jkt": "dpop", "x5t#S256": "mtls"}
+_OTHER_KINDS: Final = frozenset({"id", "id_token", "refresh", "refresh_token", "offline", "logout"})
+_NOT_OF_ACCESS: Final = ("at_hash", "c_hash", "s_hash", "events")
+"""What ID tokens (OpenID Connect Core 3.3.2.11) and logout tokens hold, and access tokens do not."""
 _THUMBPRINT_CHARS: Final = 43  # SHA-256 in base64url
 
 
@@ -39,9 +42,10 @@ def read_claims(
 ) -> Claims | Refused:
     """``now``: nanoseconds.  ``own``: our own issuer, whose grants are ended by their plain name."""
     try:
+        _check_kind(claims)
         expires = _times(claims, now, life_max_s)
         client = _first(claims, client_claims)
-        subject = _text(claims, user_claim)
+        subject = _user(claims, user_claim, client)
         names = [_text(claims, name) for name in ("grant", "jti")]
         if issuer != own:
             names = [f"{issuer} {name}" for name in names if name]
@@ -58,6 +62,16 @@ def read_claims(
         )
     except _Bad as bad:
         return Refused(bad.flaw)
+
+
+def _check_kind(claims: Mapping[str, Any]) -> None:
+    """Many providers write the same ``typ`` into the head of every token, and the difference inside
+    (Keycloak: ``typ``; Cognito, Hydra: ``token_use``), or show it by claims alone."""
+    said = (claims.get(name) for name in ("typ", "token_use", "token_type"))
+    if any(isinstance(each, str) and each.lower() in _OTHER_KINDS for each in said):
+        raise _Bad(Flaw.TYPE)
+    if any(name in claims for name in _NOT_OF_ACCESS):
+        raise _Bad(Flaw.TYPE)
 
 
 def _times(claims: Mapping[str, Any], now: int, life_max_s: int) -> int:
@@ -97,6 +111,15 @@ def _first(claims: Mapping[str, Any], names: Sequence[str]) -> str:
         if found := _text(claims, name):
             return found
     return ""
+
+
+def _user(claims: Mapping[str, Any], claim: str, client: str) -> str:
+    """Empty only if the token is its client's own: who leaves out the claim that names them (a scope
+    less is enough at many providers) is somebody all the same."""
+    named, subject = _text(claims, claim), _text(claims, "sub")
+    if not named and subject not in ("", client):
+        raise _Bad(Flaw.CLAIMS)
+    return named
 
 
 def _audience(value: Any) -> frozenset[str]:

@@ -59,6 +59,8 @@ def principal(
         tuple(each.id for each in actors if each is not None),
         _shown(claims, actors, scopes),
         claims.confirmation.thumbprint if claims.confirmation is not None else "",
+        tuple((link.issuer, link.name) for link in earlier),
+        claims.subject if (claims.issuer, claims.subject) in snapshot.subjects else "",
     )
     return Caller(agent, user, credential, token)
 
@@ -73,8 +75,20 @@ def still_stands(caller: Caller, snapshot: Snapshot, now: int) -> bool:
     if caller.agent.revision == 0:
         return True  # and still unregistered, so denied
     user = caller.user.id if caller.user is not None else None
-    found = _agent(Actor(token.issuer, token.client), user, snapshot)
-    return found is not None and found.id == caller.agent.id
+    if token.subject and user and snapshot.subjects.get((token.issuer, token.subject)) != user:
+        return False
+    links = [(token.issuer, token.client), *token.before]
+    for (issuer, name), agent in zip(links, [caller.agent.id, *token.actors], strict=True):
+        found = _agent(Actor(issuer, name), user, snapshot)
+        if found is None or found.id != agent:
+            return False
+    demanded = snapshot.proofs.get(caller.agent.id)
+    return demanded is None or proves(token, demanded)
+
+
+def proves(token: TokenFacts, demanded: str) -> bool:
+    """ID-4: whether it is bound to a key in the way that the agent's credentials must be."""
+    return bool(token.thumbprint) and (demanded == "any" or f"bound {demanded}" in token.chain)
 
 
 def stranger(client: Actor, subject: str) -> AgentFacts:

@@ -83,7 +83,10 @@ class Vault(Generic[Change]):
     def remove_in(self, tx: VaultChange, id: SecretId, by: By) -> None:
         old = tx.secret(id)
         if old is None:
-            raise _missing(id)
+            raise NotFound(
+                f"There is no secret {id.shown}.",
+                remedy="See `exeat secret list` for those there are.",
+            )
         tx.remove_secret(old, by.event("secret.removed", id.subject, old.as_json(), None))
 
     def _open(self, secret: Secret) -> bytes:

@@ -229,7 +229,16 @@ class Agent:
         sources, _, _ = _LIVES[verb]
         if self.lifecycle not in sources:
             wanted = " or ".join(sorted(sources))
-            raise Conflict(f"Agent {self.id} is {self.lifecycle}, not {wanted}.")
+            raise Conflict(
+                f"Agent {self.id} is {self.lifecycle}, not {wanted}.", remedy=self._next()
+            )
+
+    def _next(self) -> str:
+        """How its life can go on from here."""
+        verbs = [verb for verb, (sources, _, _) in _LIVES.items() if self.lifecycle in sources]
+        if not verbs:
+            return "That is for good: register another agent."
+        return f"From there: {' or '.join(f'`exeat agent {verb} {self.id}`' for verb in verbs)}."
 
     def _moved(self, verb: str, act: Act) -> tuple["Agent", Event]:
         _, target, kind = _LIVES[verb]

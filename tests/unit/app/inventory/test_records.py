@@ -11,7 +11,16 @@ from requirements import requirement
 
 from exeat.app.inventory import files
 from exeat.app.inventory.files import FILE_MAX_BYTES, Found, read
-from exeat.app.inventory.records import FOLDER, Change, Record, carried_out, forget, records, undo
+from exeat.app.inventory.records import (
+    FOLDER,
+    Change,
+    Record,
+    carried_out,
+    forget,
+    records,
+    undo,
+    undo_entries,
+)
 from exeat.core.errors import Conflict, ExeatError, Invalid, NotFound
 
 
@@ -132,6 +141,31 @@ def test_an_undo_never_goes_over_a_later_change(home: Path, one: Path, tmp_path:
     assert (one.read_bytes(), two.read_bytes()) == (b"new", b"later")
     two.write_bytes(b"2")  # put back by hand: then the rest comes back
     assert undo(home, None, "adopt").restored == [str(one)]
+
+
+@requirement("REG-5")
+@pytest.mark.parametrize("which", ["file", "folder"])
+def test_an_undo_follows_no_link_that_was_put_in_place(
+    home: Path, one: Path, tmp_path: Path, which: str
+) -> None:
+    """The original, which may hold secrets, would land where the link leads, with the rights there."""
+    with done(home, change(one, b"new")):
+        pass
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "one.json").write_bytes(b"new")
+    if which == "file":
+        one.unlink()
+        one.symlink_to(elsewhere / "one.json")
+    else:
+        one.unlink()
+        one.parent.rmdir()
+        one.parent.symlink_to(elsewhere)
+    for put_back in (undo, undo_entries):
+        with pytest.raises(Conflict, match="leads elsewhere now"):
+            put_back(home, None, "adopt")
+    assert (elsewhere / "one.json").read_bytes() == b"new"
+    assert not records(home)[0].undone
 
 
 @requirement("REG-5")

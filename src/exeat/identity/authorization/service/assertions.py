@@ -65,6 +65,9 @@ class Assertions:
     ) -> Issued:
         """Steps 2 to 4."""
         claims, raw = vouched
+        bound = claims.confirmation
+        if bound is not None and (bound.method, bound.thumbprint) != ("dpop", jkt):
+            raise invalid_grant("The assertion is bound to a key that was not proven.")
         person = self._who(claims.issuer, claims.subject)
         named = raw.get("resource", form.get("resource"))
         if not isinstance(named, str) or form.get("resource", named) != named:

@@ -125,12 +125,22 @@ class Authentication:
         with self._store.read() as read:
             return read.client(client_id)
 
+    def named(self, authorization: str | None, form: Mapping[str, str]) -> str:
+        """The client that somebody says to be, in whichever way.  Raises Refused."""
+        shown = read_shown(authorization, form)
+        if shown.client_id or shown.assertion is None:
+            return shown.client_id
+        return str(self._taken_apart(shown.assertion).claims.get("sub", ""))
+
     async def authenticate(self, authorization: str | None, form: Mapping[str, str]) -> Client:
-        """OAuth 2.1 2.4: by the method it is registered with, and no other.  Raises Refused."""
+        """OAuth 2.1 2.4: by the method it is registered with, and no other.  No document is fetched of
+        a client that nobody ever gave an authorization: here nobody is signed in.  Raises Refused."""
+        client_id = self.named(authorization, form)
+        if looks_like_address(client_id) and not await asyncio.to_thread(self._given, client_id):
+            raise invalid_client("The client is unknown, or has ended.")
+        client = await self.find(client_id)
         shown = read_shown(authorization, form)
         seen = self._taken_apart(shown.assertion) if shown.assertion is not None else None
-        client_id = shown.client_id or str(seen.claims.get("sub") if seen else "")
-        client = await self.find(client_id)
         if seen is not None and shown.assertion is not None:
             if client.auth is not ClientAuth.KEY:
                 raise invalid_client(_NOT_PROVEN)
@@ -138,6 +148,10 @@ class Authentication:
         elif not _shows_what_it_must(client, shown):
             raise invalid_client(_NOT_PROVEN)
         return client
+
+    def _given(self, client_id: str) -> bool:
+        with self._store.read() as read:
+            return bool(read.grants_to(client_id))
 
     def _taken_apart(self, assertion: str) -> Unverified:
         seen = take_apart(assertion)

@@ -22,14 +22,16 @@ Claims = Mapping[str, Any]
 class Exchange:
     """The new token has the subject of the first and the actor in front of its chain; never more
     scope than the subject's nor more life than either, and exactly one endpoint of ours as its
-    audience.  It ends with the person's authorization that it came of."""
+    audience: that of the subject's token, or one of all where that is for all.  It ends with the
+    person's authorization that it came of."""
 
     def __init__(self, store: AuthorizationStore, mint: Mint, resources: Resources) -> None:
         self._store, self._mint, self._resources = store, mint, resources
 
     def exchange(self, client: Client, form: Mapping[str, str], now: int, jkt: str = "") -> Issued:
-        """1 types, 2 both tokens are ours, 3 the actor is this client's agent, 4 both grants, the
-        person and the agent live, 5 depth, 6 target, 7 scope."""
+        """1 types, 2 both tokens are ours, 3 the actor is this client's agent, 4 who shows them holds
+        the keys that they are bound to, 5 both tokens and grants, the person and the agent live, 6
+        depth, 7 target, 8 scope."""
         if client.agent is None or EXCHANGE not in client.grants:
             raise Refused("unauthorized_client", "This client may not exchange tokens.")
         for name in ("subject_token_type", "actor_token_type"):
@@ -41,6 +43,10 @@ class Exchange:
         actor = self._mint.read(need(form, "actor_token"), now)
         if actor["sub"] != client.id or actor["client_id"] != client.id or "act" in actor:
             raise invalid_grant("The actor's token is not this client's own.")
+        proven = bound_to(jkt).get("cnf")
+        for claims in (subject, actor):
+            if claims.get("cnf", proven) != proven:
+                raise invalid_grant("A token is bound to a key that was not proven.")
         with self._store.change() as tx:
             grant = self._live(tx, subject, now)
             if grant.person is None:
@@ -51,6 +57,9 @@ class Exchange:
                 raise invalid_grant("The agent of this client is not active.")
             act = _chain(client, grant, subject)
             target = self._resources.find(_target(form), tx.servers())
+            given = self._resources.find(str(subject["aud"]), tx.servers())
+            if given.server not in (None, target.server):
+                raise Refused("invalid_target", "The subject's token is for another endpoint.")
             scopes = narrowed(in_order(subject["scope"].split(" ")), form.get("scope", ""))
             doing = Doing(ITSELF, "oauth", now, "token exchange")
             tx.tell(
@@ -67,6 +76,8 @@ class Exchange:
 
     def _live(self, tx: AuthorizationChange, claims: Claims, now: int) -> Grant:
         grant = tx.grant(claims["grant"])
+        if tx.ended(str(claims.get("jti", ""))):
+            raise invalid_grant("A token was revoked.")
         if grant is None or not grant.live(now):
             raise invalid_grant("An authorization behind these tokens has ended.")
         if grant.person is not None and not tx.person_live(PersonId(grant.person)):

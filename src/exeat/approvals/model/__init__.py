@@ -1,0 +1,1 @@
+"""What approvals are made of: holds, answers, bounds, grants.  Frozen; a change is a new value."""

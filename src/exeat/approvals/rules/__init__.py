@@ -1,0 +1,1 @@
+"""Pure rules of approvals: who may say what, what suffices, what fits a grant."""

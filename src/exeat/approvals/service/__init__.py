@@ -1,0 +1,1 @@
+"""The verbs of approvals.  All block: call them in a thread."""
