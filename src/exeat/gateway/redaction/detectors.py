@@ -14,7 +14,7 @@ import re2
 from exeat.gateway.redaction import personal_rules as personal
 from exeat.gateway.redaction import secret_rules as secrets
 from exeat.gateway.redaction.fold import SEPARATOR, folded
-from exeat.gateway.redaction.spans import Match, Span
+from exeat.gateway.redaction.spans import MARK, Match, Span
 
 CARD, IBAN, EMAIL, PHONE = "card", "iban", "email", "phone"
 SECRET: Final = secrets.SECRET
@@ -188,4 +188,4 @@ def finder(names: frozenset[str]) -> Finder:
 
 def mark(what: str) -> str:
     """What stands in the place of a value."""
-    return f"[redacted:{what}]"
+    return f"{MARK}{what}]"

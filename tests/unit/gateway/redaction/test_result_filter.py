@@ -387,7 +387,7 @@ def test_rows_of_both_forms() -> None:
     wanted = {"people": [1, 2], "all": [], "n": 5}  # the cap is for all of them together
     assert out["structuredContent"] == json.loads(first(out)) == wanted
     assert (guard.summary.rows, guard.summary.passed) == (4, 2)
-    assert out["content"][-1]["text"] == "exeat cut 3 rows (decision d)."
+    assert out["content"][-1]["text"] == "exeat cut 4 rows (decision d)."
 
 
 @requirement("POL-9")
