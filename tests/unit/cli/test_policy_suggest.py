@@ -125,8 +125,7 @@ def test_neither_free_text_nor_secrets_become_literals(
     )
     suggested(run, home, "-o", tmp_path / "out")
     written = "".join(path.read_text() for path in (tmp_path / "out").rglob("*.*"))
-    if secret != "hunter2secret":  # a repeated plain word; a name like password would keep it out
-        assert secret not in written
+    assert secret not in written
     assert "/workspace/*" in written
 
 
