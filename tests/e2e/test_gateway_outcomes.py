@@ -168,3 +168,24 @@ def test_a_call_is_kept_open_until_people_have_answered(tmp_path: Path) -> None:
         refused.join(DEADLINE_S)
         assert denied(found[1]) == "approval_denied"
     made.close()
+
+
+@requirement("APP-6", "APP-11")
+def test_a_grant_lets_calls_like_the_held_one_through_and_no_others(office: Office) -> None:
+    wire = office.wire()
+    assert denied(wire.call("pay", amount=500, to="bob")) == "approval_required"
+    hold = json.loads(office.exeat("approvals", "list", "--json"))[0]["id"]
+    office.exeat(
+        "approvals", "approve", hold, "--as", "ada", "--grant", "--at-most", "amount=600",
+        "--same", "to", "--until", "8h", "--times", "2",
+    )  # fmt: skip
+    assert denied(wire.call("pay", amount=601, to="bob")) == "approval_required"
+    assert denied(wire.call("pay", amount=550, to="eve")) == "approval_required"
+    assert not denied(wire.call("pay", amount=550, to="bob"))
+    assert not denied(wire.call("pay", amount=600, to="bob"))
+    assert denied(wire.call("pay", amount=550, to="bob")) == "approval_required", "twice"
+    assert [each["amount"] for each in office.carried_out()] == [550, 600]
+    (grant,) = json.loads(office.exeat("grants", "list", "--json"))
+    assert (grant["state"], grant["left"]) == ("used up", 0)
+    permitted = [leaf for leaf, _, _ in decisions(office.home.path) if leaf.verdict == "permit"]
+    assert [leaf.approval for leaf in permitted] == [grant["id"]] * 2
