@@ -25,9 +25,13 @@ POLICY = """
     context.session.controls.contains(Control::"approved_by_owner") };
 @id("search") @narrow("limit") permit(principal, action == Action::"c/search", resource) when
   { context.input has limit && context.input.limit <= 5 };
+@id("people") permit(principal, action == Action::"c/people", resource) when
+  { context.session.controls.containsAll([Control::"redacted_pii", Control::"ten"]) };
 @id("note") permit(principal, action == Action::"c/note", resource);
 """
 CONTROLS = """
+controls:
+  ten: {rows: 10}
 budgets:
   - {id: notes, actions: [c/note], counts: calls, limit: "3", window: 1h}
 """
@@ -114,6 +118,17 @@ def test_held_approved_retried_and_used_once(office: Office) -> None:
     permitted = [leaf for leaf, _, _ in decisions(office.home.path) if leaf.verdict == "permit"]
     assert [leaf.approval for leaf in permitted] == [hold]
     assert permitted[0].obligations == ("control:approved_by_owner",)
+
+
+@requirement("POL-9")
+def test_a_result_is_redacted_and_capped_before_anybody_sees_it(office: Office) -> None:
+    answer = office.wire().call("people", team="all")
+    seen = json.dumps(answer)
+    assert "example.org" not in seen and "[redacted:email]" in seen
+    assert len(answer["result"]["structuredContent"]["rows"]) == 10
+    assert "email addresses and cut 10 rows" in text(answer), text(answer)
+    ((leaf, _, outcome),) = decisions(office.home.path)
+    assert outcome == "ok" and {"redact:email", "rows:10", "control:ten"} <= set(leaf.obligations)
 
 
 @requirement("APP-8")

@@ -238,3 +238,19 @@ def test_list_shows_use_and_extent(world: World) -> None:
     assert extent.held == CALL
     assert grant.live(NOW)
     assert not listed.live(NOW + HOUR)
+
+
+@requirement("APP-6", "APP-11")
+def test_nothing_is_taken_from_what_has_ended_or_is_used_up(world: World) -> None:
+    """Also by who read it before."""
+    grant = granted(world, Bounds({}, 1, NOW + HOUR))
+    with world.approvals.store.change() as tx:
+        assert tx.take(grant.id, NOW + HOUR) is None
+        taken = tx.take(grant.id, NOW)
+        assert taken is not None
+        assert taken.left == 0
+        assert tx.take(grant.id, NOW) is None
+    other = granted(world, Bounds({}, 1, NOW + HOUR), call(5))
+    world.approvals.grants.revoke(other.id, Revocation(ADA, "cli", ""), standing(), NOW)
+    with world.approvals.store.change() as tx:
+        assert tx.take(other.id, NOW) is None

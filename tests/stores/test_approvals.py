@@ -30,11 +30,11 @@ from approvals_world import (
 from requirements import requirement
 
 from exeat.approvals.model.bounds import DAY_NS
-from exeat.approvals.model.hold import Word
+from exeat.approvals.model.hold import SECOND_NS, HoldState, Word
 from exeat.approvals.model.standing import Standing
 from exeat.approvals.service.answers import USE_WITHIN_NS
 from exeat.approvals.service.approvals import Approvals
-from exeat.approvals.service.claims import Caps
+from exeat.approvals.service.claims import Caps, told
 from exeat.core.controls import CONFIRMED_BY_USER, OWNER, OWNER_ROLE, Channel
 from exeat.core.errors import Conflict, Invalid, NotFound, VaultFailed
 from exeat.core.facts import PersonFacts
@@ -118,7 +118,9 @@ def test_the_same_call_is_asked_about_once(world: World) -> None:
     first, *others = [world.claim() for _ in range(50)]
     assert isinstance(first, Pending)
     assert set(others) == {first}
-    assert world.approvals.hold(first.hold).attempts == 50
+    assert world.approvals.hold(first.hold).attempts == 2, "a flood is written once a second"
+    world.claim(now=NOW + SECOND_NS)
+    assert world.approvals.hold(first.hold).attempts == 51
     assert world.events() == ["approval.requested"]
     more = world.claim(held(labels=("pii",)))
     assert isinstance(more, Pending)
@@ -404,3 +406,14 @@ def test_a_large_role_is_named_by_its_name(world: World) -> None:
     assert isinstance(found, Pending)
     assert found.asked == ("finance",)
     assert len(world.approvals.hold(found.hold).asked) == 50
+
+
+@requirement("APP-2", "APP-11")
+def test_a_hold_moves_only_from_where_it_was_thought_to_be(world: World) -> None:
+    """What the writers' lock makes impossible is refused all the same."""
+    found = world.approvals.hold(world.asked())
+    event = told("approval.used", found, NOW)
+    with world.approvals.store.change() as tx:
+        assert not tx.move(replace(found, state=HoldState.USED), HoldState.APPROVED, event)
+    assert world.approvals.states([found.id]) == {found.id: "pending"}
+    assert world.events() == ["approval.requested"]

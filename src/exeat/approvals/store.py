@@ -71,8 +71,8 @@ class ApprovalsChange(ApprovalsRead, Protocol):
 
     def add_hold(self, hold: Hold, event: Event) -> None: ...
 
-    def attempted(self, hold: str) -> None:
-        """One more call of the same binding; no event of its own (APP-12)."""
+    def attempted(self, hold: str, times: int) -> None:
+        """So many more calls of the same binding; no event of its own (APP-12)."""
         ...
 
     def add_answer(self, hold: str, answer: Answer, event: Event | None) -> None:

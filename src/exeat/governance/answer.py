@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from exeat.core.errors import Conflict
 from exeat.core.facts import AgentFacts, ServerFacts, Snapshot, ToolFacts
 from exeat.core.ids import ActionId, AgentId, PersonId
+from exeat.core.kills import Kills
 from exeat.core.request import AccessRequest, Caller
 from exeat.policy.decide import Pdp
 from exeat.policy.methods import METHODS, TOOL_CALL, resource_type
@@ -177,7 +178,8 @@ def _permitted(agent: AgentFacts, snapshot: Snapshot, pdp: Pdp, now: int) -> Per
             "approver": version.approver,
             "reason": version.reason,
         }
-    asked = _Asked(agent, pdp, now)
+    asked = _Asked(agent, pdp, now, snapshot.kills)
+    killed = snapshot.kills.hit(agent, None, "", "", "")
     actions: list[ActionAnswer] = []
     for _, server in sorted(snapshot.servers.items()):
         tools = [tool for _, tool in sorted(snapshot.tools.items()) if tool.server == server.id]
@@ -186,13 +188,17 @@ def _permitted(agent: AgentFacts, snapshot: Snapshot, pdp: Pdp, now: int) -> Per
             methods = sorted({*METHODS, *server.extra_methods})
             actions += [asked.about(server, each, ActionId(each), None) for each in methods]
     return Permitted(
-        "" if stop is None else stop[1],
+        _killed(killed) if killed else "" if stop is None else stop[1],
         show_until(agent.ends_at) if agent.ends_at else "",
         policy,
         tuple(str(finding) for finding in pdp.findings),
         tuple(actions),
         show_time(agent.observe_until) if now < agent.observe_until else "",
     )
+
+
+def _killed(kill: str) -> str:
+    return f"it is stopped by kill {kill}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +208,7 @@ class _Asked:
     agent: AgentFacts
     pdp: Pdp
     now: int
+    kills: Kills
 
     def about(
         self, server: ServerFacts, method: str, action: ActionId, tool: ToolFacts | None
@@ -256,6 +263,9 @@ class _Asked:
     def _unmet(self, request: AccessRequest) -> str:
         """Why no policy is even asked, or empty."""
         server, tool = request.server, request.tool
+        killed = self.kills.hit(self.agent, None, server.id, request.action, "")
+        if killed:
+            return _killed(killed)
         failed = (
             principal(request.caller, request.now)
             or known(server, request.method, request.action, tool)

@@ -154,9 +154,9 @@ class SqlApprovalsChange(SqlApprovalsRead):
         )
         self.tell(event)
 
-    def attempted(self, hold: str) -> None:
-        once_more = holds.c.attempts + 1
-        self._tx.execute(holds.update().where(holds.c.id == hold).values(attempts=once_more))
+    def attempted(self, hold: str, times: int) -> None:
+        more = holds.c.attempts + times
+        self._tx.execute(holds.update().where(holds.c.id == hold).values(attempts=more))
 
     def add_answer(self, hold: str, answer: Answer, event: Event | None) -> None:
         theirs = (answers.c.hold == hold) & (answers.c.person == answer.person)

@@ -1,15 +1,21 @@
 """A kill stops what comes and ends what is under way (APP-9)."""
 
 import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from held_calls import answered, waiting
 from requirements import requirement
-from worlds import ADA, BOB, UP, Seen, World, until
+from worlds import ADA, BOB, NOW, UP, Seen, World, until
 
+from exeat.core.facts import PersonFacts
+from exeat.core.ids import AgentId, ServerId
 from exeat.core.kills import Kills, Target
-from exeat.gateway.killing import end_killed
+from exeat.core.request import TokenFacts
+from exeat.gateway.killing import end_killed, killed
+from exeat.policy.bundle import compile_bundle
 
 pytestmark = pytest.mark.anyio
 HITS = [
@@ -71,7 +77,7 @@ async def test_what_is_not_meant_goes_on(world: World, target: Target, name: str
 
 
 @requirement("APP-9", "POL-3")
-@pytest.mark.parametrize(("target", "name"), [each for each in HITS if each[0] is not Target.RUN])
+@pytest.mark.parametrize(("target", "name"), HITS)
 async def test_nothing_new_is_permitted(world: World, target: Target, name: str) -> None:
     await world.ask(world.tool())
     kill(world, target, name)
@@ -84,7 +90,7 @@ async def test_nothing_new_is_permitted(world: World, target: Target, name: str)
 
 
 @requirement("APP-9")
-@pytest.mark.parametrize(("target", "name"), [each for each in HITS if each[0] is not Target.RUN])
+@pytest.mark.parametrize(("target", "name"), HITS)
 async def test_no_method_is_left_out(world: World, target: Target, name: str) -> None:
     """Lists, resources, handshakes: of a killed tool, only its calls."""
     kill(world, target, name)
@@ -175,3 +181,44 @@ async def test_a_subscription_to_the_gateway_itself_ends(
         while await client.chunk():
             pass
     assert not world.front.clients.streams
+
+
+@requirement("APP-9", "ID-5")
+async def test_users_and_those_who_delegated_are_met_too(world: World) -> None:
+    await world.ask(world.tool())
+    plain = world.ledger.decisions[0][0]
+    token = TokenFacts("https://id", "c", None, NOW + 10**15, actors=(AgentId("eve"),))
+    caller = replace(plain.caller, user=PersonFacts(ADA, True), token=token)
+    access = replace(plain, caller=caller, run="")
+    for (target, name), stops in {
+        (Target.USER, ADA): True, (Target.AGENT, "eve"): True, (Target.RUN, "bot/ada"): True,
+        (Target.USER, BOB): False, (Target.AGENT, "other"): False, (Target.RUN, "r2"): False,
+    }.items():  # fmt: skip
+        kill(world, target, name)
+        assert bool(killed(world.state.view, access, "bot/ada")) is stops, (target, name)
+    kill(world, Target.RUN, "r2")
+    assert killed(world.state.view, replace(access, run="r2"), "bot/ada") == "k-1"
+
+
+@requirement("APP-9", "GW-13")
+@pytest.mark.parametrize(("dead", "found"), [({"aa"}, True), ({"up"}, True), ({"aa", "up"}, False)])
+async def test_one_killed_server_does_not_close_the_aggregate(
+    world: World, dead: set[str], found: bool
+) -> None:
+    """Whether it is the first or the last of them."""
+    other = ServerId("aa")
+    snapshot = world.view().snapshot
+    bot = snapshot.agents[AgentId("bot")]
+    scope = replace(bot.scope, servers=frozenset({other, UP}))
+    servers = {**snapshot.servers, other: replace(snapshot.servers[UP], id=other)}
+    world.upstreams.follow({UP: world.spec, other: replace(world.spec, id=other)})
+    kills = Kills({(Target.SERVER, name): "k-1" for name in dead})
+    agents = {**snapshot.agents, bot.id: replace(bot, scope=scope)}
+    world.state.view = SimpleNamespace(
+        snapshot=replace(snapshot, agents=agents, servers=servers, kills=kills),
+        pdp=compile_bundle(snapshot.policy, snapshot.tools, servers, kills=kills),
+    )
+    asked = world.modern("server/discover", {}).replace(b"POST /mcp/up ", b"POST /mcp ")
+    assert ("result" in (await world.ask(asked)).json) is found
+    listing = world.modern("tools/list", {}).replace(b"POST /mcp/up ", b"POST /mcp ")
+    assert ("result" in (await world.ask(listing)).json) is found

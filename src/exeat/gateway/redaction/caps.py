@@ -19,15 +19,16 @@ class TooLarge(Exception):
 
 
 def cap_rows(tree: Any, most: int) -> tuple[Any, int, int]:
-    """The first of every array that no other array holds; the tree, the longest kept, how many cut."""
+    """The first elements of arrays that no other array holds, all of them together; the tree, how many
+    were kept, how many cut."""
     if type(tree) is list:
         return tree[:most], min(len(tree), most), max(len(tree) - most, 0)
     if type(tree) is dict:
         kept = cut = 0
         new: dict[str, Any] = {}
         for key, value in tree.items():
-            new[key], used, less = cap_rows(value, most)
-            kept, cut = max(kept, used), cut + less
+            new[key], used, less = cap_rows(value, most - kept)
+            kept, cut = kept + used, cut + less
         return new, kept, cut
     return tree, 0, 0
 

@@ -136,8 +136,9 @@ class ResultFilter:
         rows = self._on.rows
         cut = 0
         check = self._check(structured)
+        passed = rows
         if rows and structured is not _MISSING:
-            structured, _, cut = caps.cap_rows(structured, rows)
+            structured, passed, cut = caps.cap_rows(structured, rows)
             if cut and check is not None and not check.is_valid(structured):
                 raise Withheld("with fewer rows it would not match the tool's output schema")
         value, structured = self._cleaned(value, structured, check)
@@ -150,6 +151,7 @@ class ResultFilter:
             fits = check.is_valid if check is not None else _anything
             less = caps.cap_bytes(value, self._on.bytes, self._finder(), fits)
         self._counted(rows=cut, size=less)
+        self.summary.passed = passed
         return encode(self._noted(value))
 
     def _check(self, structured: Any) -> Any:

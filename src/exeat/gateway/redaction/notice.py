@@ -29,6 +29,8 @@ class Summary:
     bytes: int = 0
     dropped: int = 0
     withheld: str = ""
+    passed: int = 0
+    """Rows that passed, as far as a cap had them counted."""
 
     def __bool__(self) -> bool:
         return bool(self.removed or self.rows or self.bytes or self.dropped or self.withheld)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from exeat.gateway.redaction.checks import (
@@ -270,6 +271,7 @@ def phone_named(text: str, match: Match) -> Iterator[Span]:
     yield start, _with_extension(text, end)
 
 
+@lru_cache(maxsize=4096)
 def names_phone(name: str) -> bool:
     return _PHONE_NAME.search(name) is not None
 

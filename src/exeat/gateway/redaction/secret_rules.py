@@ -6,6 +6,7 @@ then only if it is no reference, no word of a sentence and no piece of a program
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from exeat.gateway.redaction.checks import entropy
@@ -208,6 +209,7 @@ def _in_sentence(text: str, end: int, value: str) -> bool:
     return plain and rest[:1] == " " and rest[1:2].isalpha()
 
 
+@lru_cache(maxsize=4096)
 def names_secret(name: str) -> str:
     """The part of a member's name that says so, or empty."""
     found = _NAME.search(name)

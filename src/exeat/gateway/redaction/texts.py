@@ -135,7 +135,7 @@ def expand(value: Any, depth: int = 0, *, protocol: bool = False) -> Any:
     if kind is str:
         return read(value, depth)
     if kind is dict:
-        if any(_SURROGATE.search(key) for key in value):
+        if any(not key.isascii() and _SURROGATE.search(key) for key in value):
             value = {_sound(key): each for key, each in value.items()}
         return {
             key: read(each, depth, number=True)
@@ -154,7 +154,7 @@ def _sound(text: str) -> str:
 
 def read(text: str, depth: int = 0, *, number: bool = False) -> Any:
     """Raises Unsearchable."""
-    if _SURROGATE.search(text):
+    if not text.isascii() and _SURROGATE.search(text):
         text = _sound(text)
     if len(text) < 6:
         return text

@@ -202,16 +202,18 @@ class Cleaner:
 
     def _number(self, value: Any, name: str, *, protocol: bool) -> Any:
         literal = bytes(value).decode() if type(value) is msgspec.Raw else str(value)
+        if len(literal) < 4:
+            return value
         digits = whole_number(literal) if len(literal) >= 6 else ""
+        names = self._finder.names
         what = ""
-        if CARD in self._finder.names and digits and card(digits):
+        if CARD in names and len(digits) >= 13 and card(digits):
             what = CARD
-        elif name and digits and PHONE in self._finder.names:
-            what = PHONE if personal.names_phone(name) and 7 <= len(digits) <= 15 else ""
-        if not what and name and SECRET in self._finder.names and value:
-            kind = secrets.names_secret(name)
-            what = SECRET if kind and secrets.strong(kind) and len(literal) >= 4 else ""
-        if not what and literal in self._needles:
+        elif name and PHONE in names and 7 <= len(digits) <= 15 and personal.names_phone(name):
+            what = PHONE
+        elif name and SECRET in names and secrets.strong(secrets.names_secret(name)):
+            what = SECRET
+        elif literal in self._needles:
             what = FIELD
         if not what:
             return value
