@@ -26,7 +26,7 @@ from exeat.gateway.methods import (
 from exeat.gateway.outbound import translate
 from exeat.gateway.pipeline import Enforced
 from exeat.gateway.redaction.filter import ResultFilter
-from exeat.gateway.results import FILTERED_MAX_BYTES, filter_for, questions, told
+from exeat.gateway.results import FILTERED_MAX_BYTES, filter_for, questions, quotable, told
 from exeat.gateway.routes import INPUTS_KEY
 from exeat.gateway.wire import (
     Nonsense,
@@ -500,6 +500,8 @@ class Call:
 
     def _fail(self, reason: str | ExeatError, *, sent: bool) -> None:
         enforced = self._enforced
+        if self.filter is not None and isinstance(reason, str):
+            reason = quotable(self.filter, reason)
         self.answer.final(
             answers.upstream_failed(
                 self.request.id,
