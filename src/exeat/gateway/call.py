@@ -27,7 +27,7 @@ from exeat.gateway.outbound import translate
 from exeat.gateway.pipeline import Enforced
 from exeat.gateway.redaction.filter import ResultFilter
 from exeat.gateway.results import FILTERED_MAX_BYTES, filter_for, questions, quotable, told
-from exeat.gateway.routes import INPUTS_KEY
+from exeat.gateway.routes import INPUTS_KEY, STATE_KEY
 from exeat.gateway.wire import (
     Nonsense,
     encode,
@@ -123,12 +123,15 @@ class Call:
         )
 
     def _beside(self) -> dict[str, Any] | None:
-        """The client's answers to earlier questions leave with the call, so they are on record."""
+        """The client's answers to earlier questions, and the server's state, leave with the call, so they
+        are on record, and a person who approves one call does not approve where another stood."""
         params = self.request.params
         if self.request.method != "tools/call":
             return None
+        state = params.get("requestState")
         leaving = {
             INPUTS_KEY: params.get("inputResponses"),
+            STATE_KEY: None if state is None else hashlib.sha256(state.encode()).hexdigest(),
             tasks.EXTENSION: params.get("task"),
         }
         return {key: value for key, value in leaving.items() if value is not None} or None
