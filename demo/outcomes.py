@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from story import Story, agent, asking_for_a_report, text, until
+from story import Story, agent, asking_for_a_report, first, text, until
 
 KEPT_OPEN_S: Final = 300
 BOUND: Final = 10
@@ -63,19 +63,18 @@ async def held(story: Story) -> None:
     async with agent(world, story.keys["assistant"]) as client:
         wait = "the agent's owner has to approve it"
         hold = await story.held(client, tool, payment(500), "transfer 500 EUR", wait)
+        story.expect(newest(story) == hold, f"`exeat approvals list` does not show {hold}")
         shows(story, hold, "amount = 500", "approved_by_owner: ada, bob", "supplier-17", "pay")
         world.exeat("approvals", "approve", hold, "--as", "ada", "--reason", "invoice 4711")
         other = "no approval is for another amount"
-        await story.held(client, tool, payment(501), "501 EUR, once ada approved\n500", other)
-        await with_approval(story, client, payment(500), "500 EUR again", hold)
+        await story.held(client, tool, payment(501), "501 EUR, after ada approved\n500", other)
+        await with_approval(story, client, payment(500), "500 EUR, the same call again", hold)
         once = "an approval is good for one call"
         await story.held(client, tool, payment(500), "500 EUR once more", once)
 
 
 def shows(story: Story, hold: str, *expected: str) -> None:
     """What a person is shown before they answer."""
-    waiting = json.loads(story.world.exeat("approvals", "list", "--json"))
-    story.expect(hold in [each["id"] for each in waiting], f"{hold} is not among {waiting}")
     said = story.world.exeat("approvals", "show", hold)
     for each in expected:
         story.expect(each in said, f"`exeat approvals show` does not say {each}: {said}")
@@ -139,11 +138,7 @@ async def switched_off(story: Story) -> None:
         async with asking_for_a_report(story) as call:
             world.exeat("kill", "agent", "assistant", "--as", "bob", "--reason", "it acts oddly")
             tried = "ask for a report; bob kills the\nagent meanwhile"
-            try:
-                await call
-                story.expect(False, f"{tried}: the agent got an answer")
-            except* MCPError:
-                pass
+            story.expect("carried out is unknown" in await told(call), f"{tried}: not told why")
         entry = await story.settled(world.recorded()[before].number)
         story.expect(entry.outcome == "cancelled", f"{tried}: the ledger says {entry}")
         kill, why = await reported(story)
@@ -152,6 +147,17 @@ async def switched_off(story: Story) -> None:
         world.exeat("revive", kill, "--reason", "it was another's mistake")
         await until(lambda: alive(client), "the revived agent sees no tools")
         await story.permitted(client, "office__list_files", {}, "go on once ada revived it")
+
+
+async def told(call: "asyncio.Task[None]") -> str:
+    """The error that the call ended with; empty if it did not."""
+    try:
+        await call
+    except BaseExceptionGroup as group:
+        return str(first(group))
+    except MCPError as error:
+        return str(error)
+    return ""
 
 
 async def reported(story: Story) -> tuple[str, str]:

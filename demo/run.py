@@ -27,7 +27,7 @@ from outcomes import KEPT_OPEN_S, OUTCOMES, kept_open, switched_off
 from rich.console import Console
 from rich.table import Table
 from sign_in import Person, Told, at_endpoint, stock_client
-from story import CALL_S, Story, agent, asking_for_a_report, text, until
+from story import CALL_S, Story, agent, asking_for_a_report, first, text, until
 
 
 async def everyday(story: Story) -> None:
@@ -140,10 +140,7 @@ async def entered(url: str, auth: httpx2.Auth) -> str:
         async with connected(url, auth):
             return ""
     except BaseExceptionGroup as group:
-        first: BaseException = group
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        return str(first)
+        return str(first(group))
     except MCPError as error:
         return str(error)
 

@@ -126,6 +126,8 @@ class Story:
         )
         self.expect(len(self.world.executed()) == executed, f"{tried}: the server carried it out")
         why = text(result).partition("Denied by exeat: ")[2].partition(" (reason")[0]
+        if reason == "budget_exhausted":  # which one, and how far
+            why = str(said.get("remedy", "")).partition(";")[0].lower()
         self.line(tried, "[red]denied[/]", why, f"#{entry.number}")
 
     async def hidden(
@@ -156,6 +158,13 @@ class Story:
 
 def text(result: Any) -> str:
     return "".join(getattr(block, "text", "") for block in result.content)
+
+
+def first(error: BaseException) -> BaseException:
+    """What a task group wraps."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def until(holds: Callable[[], Awaitable[bool]], otherwise: str) -> None:

@@ -530,17 +530,18 @@ class Call:
     def give_up(self, cause: str) -> None:
         """GW-9: cancel at the upstream; what it did by then is unknown, and is recorded so."""
         if self.round is not None:
-            self.round.end(answers.cancelled(self.request.id))
+            self.round.end(answers.cancelled(self.request.id, cause))
             return
         if self.held:
             self._front.holds.forget(self)
-            self.answer.final(answers.cancelled(self.request.id))
+            self.answer.final(answers.cancelled(self.request.id, cause, sent=False))
             self._end()
             return
         handle, self._handle = self._handle, None
         if handle is None and self._enforced is not None:
             return
-        self.answer.final(answers.cancelled(self.request.id))
+        sent = handle is not None
+        self.answer.final(answers.cancelled(self.request.id, cause, sent=sent))
         if handle is None:
             self.given_up = cause
             return
