@@ -21,6 +21,10 @@ POLICY = """
   { context.input has limit && context.input.limit <= 5 };
 @id("note") permit(principal, action == Action::"c/note", resource);
 """
+CONFIRMED = """
+@id("pay") permit(principal, action == Action::"c/pay", resource) when
+  { context.session.controls.contains(Control::"confirmed_by_user") };
+"""
 CONTROLS = """
 budgets:
   - {id: notes, actions: [c/note], counts: calls, limit: "3", window: 1h}
