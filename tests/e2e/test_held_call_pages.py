@@ -13,14 +13,10 @@ from authenticator import Authenticator
 from browsing import Browser
 from gateways import Gateway, Wire, decisions, denied, entries, running, verified
 from homes import ADA, BOB
-from offices import Office
+from offices import CONFIRMED, Office
 from requirements import requirement
 
 URLS = {"elicitation": {"url": {}}}
-CONFIRMED = """
-@id("pay") permit(principal, action == Action::"c/pay", resource) when
-  { context.session.controls.contains(Control::"confirmed_by_user") };
-"""
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from exeat.app.live import load_view
 from exeat.core.controls import Charge, Order
 from exeat.core.facts import Effect, tool_action
 from exeat.core.ids import AgentId, ServerId
+from exeat.core.kills import Target
 from exeat.gateway.pipeline import Pipeline
 from exeat.identity.authorization.service.clients import New
 from exeat.registry.model.agent import Scope
@@ -363,6 +364,9 @@ async def test_kills_freshness_and_changes_count_as_for_a_call(pdp: Pdp) -> None
     pdp.portal.world.registry.suspend(AgentId("bot"), act())
     pdp.reload()
     assert await pdp.reason() == "agent_not_active"
+    pdp.portal.world.registry.kill(Target.TOOL, "git/log", act())
+    pdp.reload()
+    assert await pdp.reason() == "killed"
 
 
 @requirement("POL-8", "APP-10")
