@@ -40,6 +40,7 @@ class World:
     def __init__(self, home: Home, gateway: Gateway, site: LocalSite) -> None:
         self.home, self.gateway, self.site = home, gateway, site
         self.url = issuer_of(gateway) + "/approvals/answers"
+        self.http = httpx2.Client()
         vault = open_vault(home.path, Settings(), home.state)
         self.approvals = open_approvals(home.state, vault)
 
@@ -67,7 +68,7 @@ class World:
         body = body or json.dumps(value).encode()
         name = id or f"m-{hold}-{person}-{verdict}"
         headers = signed(key, name, at or int(time.time()), body)
-        return httpx2.post(self.url, content=body, headers=dict(headers))
+        return self.http.post(self.url, content=body, headers=dict(headers))
 
     def state(self, hold: str) -> str:
         return self.approvals.states([hold])[hold]
@@ -97,7 +98,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         site.routes["/hook"] = {}
         gateway = Gateway(home.path, approval_webhook_url=f"{site.url}/hook", **settings)
         with running(gateway):
-            yield World(home, gateway, site)
+            made = World(home, gateway, site)
+            yield made
+            made.http.close()
     home.state.close()
 
 
@@ -138,13 +141,13 @@ def test_a_wrong_signature_an_old_message_and_a_fetch_answer_nothing(world: Worl
         world.post(hold, key=b"x" * 32),
         world.post(hold, at=now - 400),
         world.post(hold, at=now + 400),
-        httpx2.post(world.url, json={"hold": hold, "person": ADA, "verdict": "approve"}),
+        world.http.post(world.url, json={"hold": hold, "person": ADA, "verdict": "approve"}),
     ):
         assert refused.status_code == 401, refused.text
         assert refused.json()["error"] == "unauthenticated"
     query = f"?hold={hold}&person=ada&verdict=approve"
     for method in ("GET", "HEAD", "PUT", "OPTIONS"):
-        assert httpx2.request(method, world.url + query).status_code == 405
+        assert world.http.request(method, world.url + query).status_code == 405
     assert world.state(hold) == "pending"
 
 

@@ -240,6 +240,19 @@ def test_one_no_of_the_quorum_ends_it(world: World) -> None:
 
 
 @requirement("APP-3")
+def test_who_said_yes_can_say_no_while_others_are_awaited_and_not_yes_again(world: World) -> None:
+    hold = world.asked(held(alternatives=((BY_FINANCE,),)))
+    world.say(hold, EVE)
+    with pytest.raises(Conflict, match="eve has already answered"):
+        world.say(hold, EVE)
+    denied = world.say(hold, EVE, Word.DENY).hold
+    assert [each.word for each in denied.answers] == [Word.DENY]
+    assert world.approvals.hold(hold) == denied
+    with pytest.raises(Conflict, match="was decided before"):
+        world.say(hold, DAN)
+
+
+@requirement("APP-3")
 def test_any_alternative_suffices(world: World) -> None:
     call = held(alternatives=((BY_OWNER,), (BY_FINANCE,)))
     hold = world.asked(call)

@@ -76,7 +76,8 @@ class ApprovalsChange(ApprovalsRead, Protocol):
         ...
 
     def add_answer(self, hold: str, answer: Answer, event: Event | None) -> None:
-        """None: the event of what came of it tells it.  Raises Conflict if this person has answered."""
+        """None: the event of what came of it tells it.  Raises Conflict if this person has answered,
+        except that a denial takes the place of their approval."""
         ...
 
     def move(self, hold: Hold, before: HoldState, event: Event) -> bool:

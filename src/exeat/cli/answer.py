@@ -167,7 +167,7 @@ def _show_permitted(permitted: Permitted) -> None:
             a.permission.value,
             f"{a.effect}{', ' + a.sink if a.sink else ''}"
             f"{'' if a.confirmed or a in may else ' (cautious: not confirmed)'}",
-            printable(a.why),
+            printable("; ".join(filter(None, (a.why, *(f"asks {who}" for who in a.approvals))))),
         )
         for a in (*tools, *may)
     ]

@@ -1,10 +1,10 @@
 """``exeat policy``: check, test, show and explain policies (POL-5, POL-6)."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -189,6 +189,12 @@ def _show(found: Explanation) -> None:
     typer.echo(f"verdict  {decision.verdict.value} ({decision.reason.value})")
     if decision.detail:
         typer.echo(f"detail   {decision.detail}")
+    for way in decision.hold:
+        typer.echo(f"waits for {' and '.join(way)}")
+    if decision.narrowed is not None:
+        typer.echo(f"leaves as {_arguments(decision.narrowed)}")
+    if decision.obligations:
+        typer.echo(f"obliges  {', '.join(decision.obligations)}")
     typer.echo(f"facts    {_pretty(found.context)}")
     for vote in found.considered:
         role = "decided" if vote.determining else "did not match" if vote.failed else "matched"
@@ -197,6 +203,10 @@ def _show(found: Explanation) -> None:
         typer.echo(f"nearest permit  {found.nearest.policy.id} ({found.nearest.place})")
         for condition in found.nearest.failed:
             typer.echo(f"  does not hold: {condition}")
+
+
+def _arguments(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _pretty(context: str) -> str:

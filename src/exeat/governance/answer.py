@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
+from exeat.core.controls import ApproverRole
 from exeat.core.errors import Conflict
 from exeat.core.facts import AgentFacts, ServerFacts, Snapshot, ToolFacts
 from exeat.core.ids import ActionId, AgentId, PersonId
@@ -85,7 +86,8 @@ class PolicyRef:
 
 @dataclass(frozen=True, slots=True)
 class ActionAnswer:
-    """One tool or method of one server.  ``why``: one sentence; empty if it is always permitted."""
+    """One tool or method of one server.  ``why``: one sentence; empty if it is always permitted.
+    ``approvals``: whose approval a call may have to wait for, by declared role."""
 
     server: str
     action: str
@@ -96,6 +98,7 @@ class ActionAnswer:
     permission: Permission
     why: str
     policies: tuple[PolicyRef, ...]
+    approvals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,15 @@ def _permitted(agent: AgentFacts, snapshot: Snapshot, pdp: Pdp, now: int) -> Per
     )
 
 
+def _approvers(role: ApproverRole) -> str:
+    """``finance (grace, role cfo; 2 of them)``."""
+    who = [*sorted(role.people), *(f"role {name}" for name in sorted(role.roles))]
+    if role.owner:
+        who = ["the agent's owner or deputy", *who]
+    several = f"; {role.quorum} of them" if role.quorum > 1 else ""
+    return f"{role.name} ({', '.join(who)}{several})"
+
+
 def _killed(kill: str) -> str:
     return f"it is stopped by kill {kill}"
 
@@ -226,7 +238,13 @@ class _Asked:
             permission,
             why,
             tuple(_ref(policy) for policy in covering),
+            () if permission is Permission.NEVER else self._approvals(covering),
         )
+
+    def _approvals(self, covering: tuple[Policy, ...]) -> tuple[str, ...]:
+        known = self.pdp.controls
+        named = sorted(frozenset().union(*(policy.controls for policy in covering)))
+        return tuple(_approvers(role) for role in map(known.approver, named) if role is not None)
 
     def _request(
         self, server: ServerFacts, method: str, action: ActionId, tool: ToolFacts | None

@@ -160,8 +160,10 @@ class SqlApprovalsChange(SqlApprovalsRead):
 
     def add_answer(self, hold: str, answer: Answer, event: Event | None) -> None:
         theirs = (answers.c.hold == hold) & (answers.c.person == answer.person)
-        if self._tx.execute(sa.select(answers.c.word).where(theirs)).first() is not None:
+        before = self._tx.execute(sa.select(answers.c.word).where(theirs)).scalar_one_or_none()
+        if before is not None and (before, answer.word) != (Word.APPROVE.value, Word.DENY):
             raise Conflict(f"{answer.person} has already answered {hold}.")
+        self._tx.execute(answers.delete().where(theirs))
         self._tx.execute(
             answers.insert().values(
                 hold=hold,

@@ -1,6 +1,7 @@
 """A kill stops what comes and ends what is under way (APP-9)."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +12,13 @@ from requirements import requirement
 from worlds import ADA, BOB, NOW, UP, Seen, World, until
 
 from exeat.core.facts import PersonFacts
+from exeat.core.grant import Held, Pending
 from exeat.core.ids import AgentId, ServerId
 from exeat.core.kills import Kills, Target
-from exeat.core.request import TokenFacts
+from exeat.core.request import AccessRequest, TokenFacts
+from exeat.gateway.gate import Gate
 from exeat.gateway.killing import end_killed, killed
+from exeat.gateway.settings import GatewaySettings
 from exeat.policy.bundle import compile_bundle
 
 pytestmark = pytest.mark.anyio
@@ -223,3 +227,29 @@ async def test_one_killed_server_does_not_close_the_aggregate(
     assert ("result" in (await world.ask(asked)).json) is found
     listing = world.modern("tools/list", {}).replace(b"POST /mcp/up ", b"POST /mcp ")
     assert ("result" in (await world.ask(listing)).json) is found
+
+
+class Asking:
+    """People who are asked, and do not answer."""
+
+    def claim(self, held: Held, request: AccessRequest, then: Callable[[Any], None]) -> None:
+        then(Pending("h-1", NOW + 10**15, ("ada",)))
+
+    def states(self, holds: tuple[str, ...], then: Callable[[Any], None]) -> None:
+        then({})
+
+
+@requirement("APP-9", "APP-1")
+@pytest.mark.parametrize(("target", "name"), HITS)
+async def test_a_call_that_waits_for_people_is_given_up(target: Target, name: str) -> None:
+    held = """@id("asked") permit(principal, action, resource)
+        when { context.session.controls.contains(Control::"approved_by_owner") };"""
+    settings = replace(GatewaySettings(), hold_wait_s=600.0)
+    async with World(policy=held, settings=settings) as world, asyncio.timeout(20):
+        world.pipeline.gate = Gate(Asking(), None)
+        asking = asyncio.ensure_future(world.ask(world.tool()))
+        await until(lambda: bool(world.front.holds._waiting))
+        assert kill(world, target, name) == {"k-1": 1}
+        assert "error" in (await asking).json
+        assert not world.front.holds._waiting and not world.front.calls
+        assert not world.upstream.calls

@@ -270,3 +270,14 @@ def test_an_observed_agent_is_said_to_be_observed(world: World) -> None:
     observed = ask(world).permitted
     assert observed.observed_until == "2027-01-15T09:00:00Z"
     assert ask(world, now=NOW + 3600 * 10**9).permitted.observed_until == ""
+
+
+@requirement("REG-10", "APP-3")
+def test_whose_approval_a_call_waits_for(world: World) -> None:
+    policy = (
+        '@id("x") permit(principal, action == Action::"git/push", resource) when'
+        ' { context.session.controls.contains(Control::"approved_by_owner") };'
+    )
+    actions = {each.action: each for each in ask(world, policy).permitted.actions}
+    assert actions["git/push"].approvals == ("owner (the agent's owner or deputy)",)
+    assert actions["git/log"].approvals == ()

@@ -101,8 +101,9 @@ class Answers:
             raise _may_not(hold, said, standing)
         answer = Answer(said.person, said.word, said.channel, now, said.reason, given)
         if said.word is Word.DENY:
+            others = (each for each in hold.answers if each.person != said.person)
             denied = replace(
-                hold, state=HoldState.DENIED, decided_at=now, answers=(*hold.answers, answer)
+                hold, state=HoldState.DENIED, decided_at=now, answers=(*others, answer)
             )
             return self._close(tx, hold, denied, answer, asked_kind("denied", hold), said)
         shown = open_hold(self._seals, hold)
@@ -201,11 +202,11 @@ def _open(tx: ApprovalsChange, id: str, said: Said, now: int) -> Hold:
             remedy="When the agent calls again, it is asked again.",
         )
     for each in hold.answers:
-        if each.person == said.person:
+        reconsidered = each.word is Word.APPROVE and said.word is Word.DENY
+        if each.person == said.person and not reconsidered:
             raise Conflict(
                 f"{said.person} has already answered {id}: {each.word}.",
-                remedy="Somebody else must answer, or deny it: exeat approvals deny "
-                f"{id} --as ANOTHER",
+                remedy=f"Somebody else must answer; to take it back: exeat approvals deny {id}",
             )
     return hold
 

@@ -14,14 +14,14 @@ import re2
 from exeat.gateway.redaction import personal_rules as personal
 from exeat.gateway.redaction import secret_rules as secrets
 from exeat.gateway.redaction.fold import SEPARATOR, folded
-from exeat.gateway.redaction.spans import Match, Span
+from exeat.gateway.redaction.spans import MARK, Match, Span
 
 CARD, IBAN, EMAIL, PHONE = "card", "iban", "email", "phone"
 SECRET: Final = secrets.SECRET
 DETECTORS: Final = (SECRET, CARD, IBAN, EMAIL, PHONE)
 """Where two overlap, the first names the place."""
 FIELD: Final = "field"
-STEPS_MAX: Final = 100_000
+STEPS_MAX: Final = 50_000
 """Matches that one result may cost: what looks like values on every line is withheld, not searched
 for seconds."""
 _MEMORY_BYTES: Final = 64 * 1024 * 1024
@@ -188,4 +188,4 @@ def finder(names: frozenset[str]) -> Finder:
 
 def mark(what: str) -> str:
     """What stands in the place of a value."""
-    return f"[redacted:{what}]"
+    return f"{MARK}{what}]"

@@ -39,7 +39,7 @@ def _media(value: dict[str, Any]) -> tuple[str, str] | None:
     """Which member holds bytes, and of what type it says they are."""
     stated = value.get("mimeType")
     named = stated[:80] if type(stated) is str else "data"
-    if type(value.get(_BLOB)) is str:
+    if type(value.get(_BLOB)) is str and "uri" in value:
         return _BLOB, named
     if value.get("type") in ("image", "audio", "video") and type(value.get(_DATA)) is str:
         return _DATA, named

@@ -11,7 +11,7 @@ from exeat.gateway.redaction.checks import (
     country_code,
     iban,
 )
-from exeat.gateway.redaction.spans import Match, Span
+from exeat.gateway.redaction.spans import Match, Span, marked
 
 CARD_RUN: Final = r"[0-9](?:[ ._/\-]{0,3}[0-9]){12,}"
 _GROUP: Final = re.compile(r"[0-9]+")
@@ -264,6 +264,8 @@ def _in_row(text: str, start: int, end: int, *, first: bool) -> bool:
 
 
 def phone_named(text: str, match: Match) -> Iterator[Span]:
+    if marked(text, match.start()):
+        return
     start, end = match.span(1)
     bare = text[start:end]
     if _DATE.match(bare) or _ADDRESS.match(bare) or text[end : end + 1].isalpha():

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from exeat.gateway.redaction.checks import entropy
-from exeat.gateway.redaction.spans import Match, Span
+from exeat.gateway.redaction.spans import Match, Span, marked
 
 SECRET: Final = "secret"  # noqa: S105 - the name of a detector
 PEM: Final = (
@@ -179,6 +179,8 @@ def named(text: str, match: Match) -> Iterator[Span]:
     before = text[max(match.start() - 40, 0) : match.start()]
     if before[-1:].isascii() and before[-1:].islower() and text[match.start()].islower():
         return  # the end of a longer word
+    if marked(text, match.start()):
+        return
     if _PAGING.search(before) and not _STRONG_NAME.fullmatch(kind):
         return
     if not value or not secret_value(kind, value, quoted=quoted):

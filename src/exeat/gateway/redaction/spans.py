@@ -1,6 +1,6 @@
 """Places in a text."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 Span = tuple[int, int]
 """Start and end, in characters."""
@@ -13,3 +13,11 @@ class Match(Protocol):
     def start(self, group: int = 0) -> int: ...
     def end(self, group: int = 0) -> int: ...
     def group(self, group: int = 0) -> str | None: ...
+
+
+MARK: Final = "[redacted:"
+
+
+def marked(text: str, start: int) -> bool:
+    """Whether the word there is part of our own mark, which names nothing that follows."""
+    return text.endswith(MARK, 0, start)

@@ -21,7 +21,13 @@ DEPTH_MAX: Final = 6
 """JSON in a string of JSON in a string …"""
 _JSON_STARTS: Final = frozenset('{["')
 _NUMBER_STARTS: Final = frozenset("-0123456789")
-_LINE_OF_JSON: Final = re.compile(r"^[ \t]*(?=[{\[])", re.MULTILINE)
+_SCALAR: Final = r"(?:-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null|NaN|-?Infinity)\s*[,\]]"
+_LINE_OF_JSON: Final = re.compile(
+    rf"^[ \t]*(?=\{{\s*[\"}}]|\[\s*(?:[\"\[\]{{]|{_SCALAR}))", re.MULTILINE
+)
+"""Only what can go on as JSON: a log has a bracket on every line, and each try costs."""
+TRIES_MAX: Final = 3_000
+"""So many places in a text may begin like JSON and be none (to say where costs as much as what is before)."""
 _DATA: Final = re.compile(
     r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[\w.+-]+)*);base64,([A-Za-z0-9+/_-]+=*)"
 )
@@ -191,7 +197,7 @@ def decoded(text: str) -> str | None:
 def _lines(text: str, depth: int) -> list[Any]:
     """JSON that begins and ends with a line, such as in a log or between fences; the rest is text."""
     parts: list[Any] = []
-    at, budget = 0, 4 * len(text) + 10_000
+    at, budget, tries = 0, 4 * len(text) + 10_000, TRIES_MAX
     for match in _LINE_OF_JSON.finditer(text):
         start = match.end()
         if start < at:
@@ -200,8 +206,8 @@ def _lines(text: str, depth: int) -> list[Any]:
         try:
             tree, stop = _decoder(twice).raw_decode(text, start)
         except json.JSONDecodeError as error:
-            budget -= error.pos - start + 20
-            if budget < 0:
+            budget, tries = budget - (error.pos - start), tries - 1
+            if budget < 0 or tries < 0:
                 raise Unsearchable("too much in it begins like JSON") from None
             continue
         except RecursionError:
@@ -209,7 +215,9 @@ def _lines(text: str, depth: int) -> list[Any]:
         line_end = text.find("\n", stop)
         rest = text[stop : line_end if line_end >= 0 else len(text)]
         if rest.strip():
-            budget -= stop - start + 20
+            budget -= stop - start
+            if budget < 0:
+                raise Unsearchable("too much in it begins like JSON")
             continue
         if start > at:
             parts.append(_addresses(text[at:start], depth))

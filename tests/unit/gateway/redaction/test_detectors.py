@@ -232,6 +232,8 @@ FOUND = {
     ],
 }
 LEFT = [
+    '{"[redacted:phone]": 1000000}',
+    '{"[redacted:secret]": "AbC12345678"}',
     "git@github.com:org/repo.git",
     "image@2x.png",
     "package@1.2.3",

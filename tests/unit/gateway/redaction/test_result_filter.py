@@ -9,7 +9,7 @@ from requirements import requirement
 
 from exeat.core.obligations import OnResult, on_result
 from exeat.core.strictjson import parse
-from exeat.gateway.redaction.detectors import DETECTORS
+from exeat.gateway.redaction.detectors import DETECTORS, finder
 from exeat.gateway.redaction.filter import ResultFilter
 from exeat.gateway.redaction.notice import REDACTED_KEY, WITHHELD_KEY
 
@@ -191,6 +191,29 @@ def test_a_number_in_a_piece_of_json_becomes_a_string() -> None:
 
 
 @requirement("POL-9")
+def test_json_between_lines_stays_json() -> None:
+    after = first(passed(text(f"Found:\n[1, {CARD}]\n{{}}\nend")))
+    assert after == 'Found:\n[1, "[redacted:card]"]\n{}\nend'
+
+
+@requirement("POL-9")
+@pytest.mark.parametrize(
+    "line", ["[1 x\n", '["a" x\n', "[2024-01-02] INFO a\n", "[\n", '{"a":1}\n', "[1]x\n"]
+)
+def test_lines_that_begin_like_json_are_not_tried_for_ever(line: str) -> None:
+    """Each failed try costs as much as what stands before it; no time is asserted, it is just done."""
+    guard = ResultFilter(ALL, None, "d")
+    out = guard.result(json.dumps(text(line * 30_000)).encode())
+    assert guard.summary.withheld or parse(out) == text(line * 30_000)
+
+
+@requirement("POL-9")
+def test_no_half_of_an_escape_is_left() -> None:
+    assert first(passed(text('oops "\\nada@example.com", {'))) == 'oops "[redacted:email]", {'
+    assert first(passed(text('oops "\\\\ada@example.com", {'))) == 'oops "\\\\[redacted:email]", {'
+
+
+@requirement("POL-9")
 def test_what_cannot_be_searched_is_withheld() -> None:
     png = base64.b64encode(b"\x89PNG\r\n\x1a\n\x00").decode()
     out = passed(
@@ -225,6 +248,9 @@ def test_bytes_that_are_text_are_searched(kind: str) -> None:
         method="resources/read",
     )
     assert base64.b64decode(out["contents"][0]["blob"]) == b'{"e": "[redacted:email]"}'
+    short = base64.b64encode(b"a@b.io").decode()
+    out = passed({"contents": [{"uri": "file:///a", "mimeType": kind, "blob": short}]})
+    assert base64.b64decode(out["contents"][0]["blob"]) == b"[redacted:email]"
 
 
 # ---- output schemas
@@ -320,6 +346,16 @@ def test_fields_are_hidden_in_every_form_of_the_same_content() -> None:
 
 
 @requirement("POL-9")
+def test_a_short_value_is_hidden_in_a_list_that_was_wrapped() -> None:
+    """It is too short to be looked for, so its place must be found."""
+    on = OnResult(fields=("/people/*/name",))
+    for bare in ([{"name": "Ada"}, {"name": "Bob"}], {"name": "Ada"}):
+        whole = {"people": bare if isinstance(bare, list) else [bare]}
+        out = passed({"structuredContent": whole, **text(json.dumps(bare))}, on)
+        assert "Ada" not in str(out)
+
+
+@requirement("POL-9")
 def test_pointers_with_escapes_and_whole_objects() -> None:
     on = OnResult(fields=("/a~1b/c~0d", "/list/1", "/missing/x"))
     out = passed(
@@ -351,7 +387,7 @@ def test_rows_of_both_forms() -> None:
     wanted = {"people": [1, 2], "all": [], "n": 5}  # the cap is for all of them together
     assert out["structuredContent"] == json.loads(first(out)) == wanted
     assert (guard.summary.rows, guard.summary.passed) == (4, 2)
-    assert out["content"][-1]["text"] == "exeat cut 3 rows (decision d)."
+    assert out["content"][-1]["text"] == "exeat cut 4 rows (decision d)."
 
 
 @requirement("POL-9")
@@ -386,9 +422,9 @@ def test_bytes_of_text_json_and_rows() -> None:
 def test_a_cut_makes_no_new_value() -> None:
     """Twenty digits are no card; their first sixteen would be."""
     digits = f"{CARD}99999"
-    for most in range(60, 90):
+    for most in range(50, 90):
         out = passed(text(f"{digits} tail {'x' * 50}"), OnResult(frozenset({"card"}), bytes=most))
-        assert str(CARD) not in first(out) or digits in first(out)
+        assert finder(frozenset({"card"})).find(first(out)) == []
 
 
 @requirement("POL-9")
