@@ -14,12 +14,14 @@ _KINDS: Final = {
     "fresh": ", argument rules, new values",
 }
 _PLAIN: Final = {
+    "growth": "A decision under 10,000 policies against one under 100",
     "profile": "Where each microsecond goes (our Python only)",
     "evidence": "The record alone",
     "size": "Large results",
     "scale": "Scale",
     "revocation": "From the commit of a change to the last permitted call",
     "token": "A credential, CPU in µs",
+    "budgets": "Reserving from two budgets, durably",
     "soak": "Soak",
 }
 _WIDTH: Final = 760

@@ -1,8 +1,8 @@
 """Part *revocation*: from the commit of a change to the last call that any gateway permitted.
 
 Gateways share one PostgreSQL (from PyPI, its disk's flush on), each under light load from clients of its
-own.  Again and again another process suspends the agent in the registry and resumes it; then it puts a
-policy in force that forbids, beside a hundred others, and takes it back.
+own.  Again and again another process suspends the agent in the registry and resumes it, kills and revives
+it; then it puts a policy in force that forbids, beside a hundred others, and takes it back.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from faulting.database import Database, binaries
 from homes import Home
 
 from exeat.core.ids import AgentId
+from exeat.core.kills import Target
 
 CLIENTS: Final = 2
 QUIET_ANSWERS: Final = 20
@@ -70,10 +71,15 @@ class Changes:
         permits = policies(100, tool_names(TOOLS_DEFAULT))
         forbids = permits + '@id("stop") forbid(principal, action, resource);'
         home.policy(permits)
+        self.killed: list[str] = []
         self.kinds: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
             "suspension": (
                 lambda: registry.suspend(agent, home.act()),
                 lambda: registry.resume(agent, home.act()),
+            ),
+            "kill": (
+                lambda: self.killed.append(registry.kill(Target.AGENT, AGENT, home.act()).id),
+                lambda: registry.revive(self.killed.pop(), home.act()),
             ),
             "policy": (lambda: home.policy(forbids), lambda: home.policy(permits)),
         }

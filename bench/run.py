@@ -26,8 +26,10 @@ from typing import Any, Final
 
 import targets
 import uvloop
+from budgets import budgets
 from decision import decisions
 from evidence import evidence
+from growth import growth
 from load import LEGACY, MODERN, Plan, Tally, drive, open_session
 from report import write_report
 from revocation import revocation
@@ -45,17 +47,20 @@ PATHS: Final = {"json": "/json", "sse": "/stream"}
 PARTS: Final = (
     "call",
     "decision",
+    "growth",
     "profile",
     "evidence",
     "size",
     "scale",
     "revocation",
     "token",
+    "budgets",
     "soak",
 )
 LONG: Final[dict[str, Any]] = {
     "evidence_s": 10.0,
     "token_s": 3.0,
+    "budgets_s": 5.0,
     "size_s": 8.0,
     "soak_min": 60.0,
     "changes": 1_000,
@@ -69,6 +74,7 @@ LONG: Final[dict[str, Any]] = {
 QUICK: Final[dict[str, Any]] = {
     "evidence_s": 3.0,
     "token_s": 1.5,
+    "budgets_s": 2.0,
     "size_s": 3.0,
     "soak_min": 1.0,
     "changes": 50,
@@ -82,6 +88,7 @@ QUICK: Final[dict[str, Any]] = {
 SMOKE: Final[dict[str, Any]] = {
     "evidence_s": 0.3,
     "token_s": 0.3,
+    "budgets_s": 0.2,
     "size_s": 0.4,
     "soak_min": 0.05,
     "changes": 5,
@@ -240,12 +247,14 @@ def measure_parts(
         results["decision"] = decisions(counts, 200 if asked.smoke else 3_000)
     minutes = asked.soak_minutes or long["soak_min"]
     others: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "growth": lambda: growth(200 if asked.smoke else 10_000, 200 if asked.smoke else 3_000),
         "profile": lambda: run_profile(OUT),
         "evidence": lambda: evidence(OUT, long["evidence_s"]),
         "size": lambda: sizes(core, rest, OUT, long["size_s"]),
         "scale": lambda: scale(core, rest, OUT, long["scale"]),
         "revocation": lambda: revocation(rest, OUT, (1, 2, 4), long["changes"]),
         "token": lambda: tokens(core, rest, OUT, long["token_s"]),
+        "budgets": lambda: budgets(OUT, long["budgets_s"]),
         "soak": lambda: soak(core, rest, OUT, minutes * 60),
     }
     for name, run in others.items():

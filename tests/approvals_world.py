@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -73,7 +74,7 @@ def held(
     leaving = arguments if narrowed is None else narrowed
     bound = Binding(
         BOT, UMA, "run-1", ServerId("bank"), "tools/call", PAY, "pin-1",
-        Digest(f"sha of {exact(leaving)}"), "slice-1", "ada@d", (),
+        sha256(exact(leaving).encode()).hexdigest(), "slice-1", "ada@d", (),
     )  # fmt: skip
     return Held(
         replace(bound, **binding), alternatives, arguments, narrowed, ("pay-with-approval",),

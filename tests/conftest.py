@@ -5,7 +5,14 @@ from collections.abc import Generator, Iterator
 
 import pytest
 from faulting.database import Database, binaries
+from hypothesis import settings
 from requirements import KEPT
+
+if (
+    settings.default is not None and settings.default.deadline is not None
+):  # `make fuzz` has its own
+    settings.register_profile("untimed", deadline=None)  # a busy machine is no finding
+    settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,6 +19,8 @@ POLICY = """
     context.session.controls.contains(Control::"approved_by_owner") };
 @id("search") @narrow("limit") permit(principal, action == Action::"c/search", resource) when
   { context.input has limit && context.input.limit <= 5 };
+@id("people") permit(principal, action == Action::"c/people", resource) when
+  { context.session.controls.containsAll([Control::"redacted_pii", Control::"ten"]) };
 @id("note") permit(principal, action == Action::"c/note", resource);
 """
 CONFIRMED = """
@@ -26,6 +28,8 @@ CONFIRMED = """
   { context.session.controls.contains(Control::"confirmed_by_user") };
 """
 CONTROLS = """
+controls:
+  ten: {rows: 10}
 budgets:
   - {id: notes, actions: [c/note], counts: calls, limit: "3", window: 1h}
 """

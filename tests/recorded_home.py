@@ -16,6 +16,7 @@ from exeat.core.facts import Effect, Sink
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
 from exeat.core.request import AccessRequest, Caller
 from exeat.evidence.model import DecisionContext, OutcomeFacts
+from exeat.evidence.store import LedgerStore
 from exeat.policy.bundle import compile_bundle
 
 TEXT = {"type": "string"}
@@ -90,8 +91,10 @@ class RecordedHome(Home):
         instance: str = "gw1",
         as_if: Decision | None = None,
         context: DecisionContext = CONTEXT,
+        store: LedgerStore | None = None,
     ) -> list[str]:
-        """Decide them under the policy in force (or record them ``as_if``).  Returns their ids."""
+        """Decide them under the policy in force (or record them ``as_if``), in the home's file or in
+        ``store``.  Returns their ids."""
         known = self.state.snapshot()
         pdp = compile_bundle(
             known.policy, known.tools, known.servers, agents=known.agents, people=known.people
@@ -108,7 +111,7 @@ class RecordedHome(Home):
         context = replace(context, policy=known.policy)
 
         async def write() -> list[str]:
-            world = LedgerWorld(path, origin=f"exeat/{instance}")
+            world = LedgerWorld(path, store=store, origin=f"exeat/{instance}")
             world.clock.now = time.time_ns()
             world.start()
             loop, asked = asyncio.get_running_loop(), []

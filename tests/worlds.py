@@ -31,6 +31,7 @@ from exeat.core.facts import (
     tool_action,
 )
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
+from exeat.core.kills import NO_KILLS, Kills
 from exeat.core.request import AccessRequest
 from exeat.core.upstream_auth import NO_AUTH, UpstreamAuth
 from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt
@@ -407,6 +408,7 @@ class World:
     clients: dict[tuple[str, str, str], AgentId] = field(default_factory=dict)
     subjects: dict[tuple[str, str], PersonId] = field(default_factory=dict)
     endings: dict[str, int] = field(default_factory=dict)
+    kills: Kills = NO_KILLS
     permit: str = ""
     """The audience of the permits that the upstream demands (ID-11)."""
 
@@ -472,11 +474,13 @@ class World:
         version = PolicyVersionFacts(digest, 1, ADA, BOB, "test", {"p.cedar": self.policy})
         snapshot = Snapshot(
             1, agents, people, servers, {UP: self.spec}, facts, credentials, version,
-            dict(self.clients), dict(self.subjects), dict(self.endings),
+            dict(self.clients), dict(self.subjects), dict(self.endings), kills=self.kills,
         )  # fmt: skip
         return SimpleNamespace(
             snapshot=snapshot,
-            pdp=compile_bundle(version, facts, servers, agents=agents, people=people),
+            pdp=compile_bundle(
+                version, facts, servers, agents=agents, people=people, kills=self.kills
+            ),
         )
 
     # ---- clients

@@ -35,6 +35,13 @@ def search(query: str, limit: int = 1000) -> dict[str, Any]:
 
 
 @server.tool()
+def people(team: str) -> dict[str, Any]:
+    """List people."""
+    carried_out("people", team=team)
+    return {"rows": ROWS[:20], "owner": "Grace <grace.hopper@example.org>"}
+
+
+@server.tool()
 def note(text: str) -> str:
     carried_out("note", text=text)
     return f"noted: {text}"

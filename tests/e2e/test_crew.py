@@ -348,6 +348,7 @@ def test_what_cannot_start_says_why_and_leaves_nothing(bare: World) -> None:
     assert holder(bare.home.path, "gw1-1")[1] is False
 
 
+@pytest.mark.long
 @requirement("GW-14")
 def test_systemd_hears_of_the_whole_and_a_renewed_certificate_reaches_every_worker(
     bare: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -56,6 +56,17 @@ def test_held_approved_retried_and_used_once(office: Office) -> None:
     assert permitted[0].obligations == ("control:approved_by_owner",)
 
 
+@requirement("POL-9")
+def test_a_result_is_redacted_and_capped_before_anybody_sees_it(office: Office) -> None:
+    answer = office.wire().call("people", team="all")
+    seen = json.dumps(answer)
+    assert "example.org" not in seen and "[redacted:email]" in seen
+    assert len(answer["result"]["structuredContent"]["rows"]) == 10
+    assert "email addresses and cut 10 rows" in text(answer), text(answer)
+    ((leaf, _, _),) = decisions(office.home.path)
+    assert {"redact:email", "rows:10", "control:ten"} <= set(leaf.obligations)
+
+
 @requirement("APP-8")
 def test_a_budget_ends(office: Office) -> None:
     wire = office.wire()
@@ -93,3 +104,24 @@ def test_a_call_is_kept_open_until_people_have_answered(tmp_path: Path) -> None:
         refused.join(DEADLINE_S)
         assert denied(found[1]) == "approval_denied"
     made.close()
+
+
+@requirement("APP-6", "APP-11")
+def test_a_grant_lets_calls_like_the_held_one_through_and_no_others(office: Office) -> None:
+    wire = office.wire()
+    assert denied(wire.call("pay", amount=500, to="bob")) == "approval_required"
+    hold = json.loads(office.exeat("approvals", "list", "--json"))[0]["id"]
+    office.exeat(
+        "approvals", "approve", hold, "--as", "ada", "--grant", "--at-most", "amount=600",
+        "--same", "to", "--until", "8h", "--times", "2",
+    )  # fmt: skip
+    assert denied(wire.call("pay", amount=601, to="bob")) == "approval_required"
+    assert denied(wire.call("pay", amount=550, to="eve")) == "approval_required"
+    assert not denied(wire.call("pay", amount=550, to="bob"))
+    assert not denied(wire.call("pay", amount=600, to="bob"))
+    assert denied(wire.call("pay", amount=550, to="bob")) == "approval_required", "twice"
+    assert [each["amount"] for each in office.carried_out()] == [550, 600]
+    (grant,) = json.loads(office.exeat("grants", "list", "--json"))
+    assert (grant["state"], grant["left"]) == ("used up", 0)
+    permitted = [leaf for leaf, _, _ in decisions(office.home.path) if leaf.verdict == "permit"]
+    assert [leaf.approval for leaf in permitted] == [grant["id"]] * 2

@@ -105,7 +105,10 @@ def test_a_body_in_pieces_and_keep_alive_work_over_tls(
 
 
 @requirement("GW-14")
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1])
+@pytest.mark.parametrize(
+    "version",
+    [ssl.TLSVersion.TLSv1_1, pytest.param(ssl.TLSVersion.TLSv1, marks=pytest.mark.long)],
+)
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 def test_old_versions_of_tls_are_refused(
     gateway: Gateway, authority: Authority, version: ssl.TLSVersion

@@ -278,7 +278,7 @@ def test_the_tools_of_such_a_server_are_seen_from_the_command_line(
         with Browser(control) as ada:
             ada.sign_in(home)
             assert ada.consent(link[0]).status_code == 200
-        assert "drive shows 1 tools" in observe("--for", "bot/ada")
+        assert "drive shows 1 tool." in observe("--for", "bot/ada")
         assert gateway.stop() == 0
     home.state.close()
 

@@ -266,14 +266,14 @@ async def test_attempts_are_limited(portal: Portal) -> None:
 
 
 @requirement("ID-8")
-@pytest.mark.parametrize(
-    "wrong", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", 7]
-)
-async def test_a_passkey_leads_to_no_other_place(portal: Portal, wrong: object) -> None:
+async def test_a_passkey_leads_to_no_other_place(portal: Portal) -> None:
     _, device = await enrolled(portal)
-    browser = portal.browser()
-    await browser.get("/sign-in")
-    options = (await browser.script("/sign-in/options", {})).json()
-    said = {"credential": device.get(options), "next": wrong}
-    answer = await browser.script("/sign-in/passkey", said)
-    assert (answer.status_code, answer.json()) == (200, {"next": "/"})
+    for wrong in (
+        "//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", 7,
+    ):  # fmt: skip
+        browser = portal.browser()
+        await browser.get("/sign-in")
+        options = (await browser.script("/sign-in/options", {})).json()
+        said = {"credential": device.get(options), "next": wrong}
+        answer = await browser.script("/sign-in/passkey", said)
+        assert (answer.status_code, answer.json()) == (200, {"next": "/"}), wrong

@@ -25,6 +25,7 @@ from exeat.storage.budgets import SqlBudgets
 _log = structlog.get_logger("exeat.claims")
 THREADS: Final = 4
 SWEEP_EVERY_S: Final = 30.0
+PRUNE_EVERY_S: Final = 600.0
 _T = TypeVar("_T")
 _COUNTED: Final = frozenset({Counts.ROWS, Counts.BYTES})
 
@@ -118,9 +119,10 @@ class BudgetsKept:
         new_id: Callable[[], str],
     ) -> None:
         self._budgets, self._controls, self._new_id = budgets, controls, new_id
-        self._waiting = Waiting(loop, "exeat-budgets")
+        self._loop, self._waiting = loop, Waiting(loop, "exeat-budgets")
         self._open: dict[str, dict[str, Counts]] = {}
         """Calls under way that reserved rows or bytes: budget → what it counts."""
+        self._timer = loop.call_later(PRUNE_EVERY_S, self._prune)
 
     def reserve(
         self,
@@ -161,8 +163,22 @@ class BudgetsKept:
         self._open.pop(reserved, None)
         self._waiting.ask(lambda: self._budgets.release(reserved), _ignored)
 
+    def keep(self, reserved: str) -> None:
+        self._open.pop(reserved, None)
+
+    def _prune(self) -> None:
+        """What no window reaches any more is forgotten."""
+        self._waiting.ask(self._budgets.prune, _unpruned)
+        self._timer = self._loop.call_later(PRUNE_EVERY_S, self._prune)
+
     def close(self) -> None:
+        self._timer.cancel()
         self._waiting.close()
+
+
+def _unpruned(answer: Any) -> None:
+    if isinstance(answer, ExeatError):
+        _log.warning("old uses of budgets stay for now", problem=str(answer))
 
 
 def _ignored(answer: Any) -> None:

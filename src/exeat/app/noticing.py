@@ -4,6 +4,7 @@ No call waits for it.  What cannot be posted now is tried again, ever later, unt
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from exeat.storage.leases import Leases
 _log = structlog.get_logger("exeat.approvals")
 LEASE: Final = "approvals"
 LOOK_EVERY_S: Final = 1.0
+HINTED_S: Final = 0.1
+"""No more often than that, however often it is woken."""
 LEASE_S: Final = 60.0
 AGAIN_FIRST_NS: Final = 5 * SECOND_NS
 AGAIN_MAX_NS: Final = 600 * SECOND_NS
@@ -51,6 +54,11 @@ class Noticing:
         self._forget_at = 0
         self._problem = ""
         self._task: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """On the loop: somebody may have been asked; look at once."""
+        self._woken.set()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._task = loop.create_task(self._run())
@@ -62,6 +70,7 @@ class Noticing:
 
     async def _run(self) -> None:
         while True:
+            self._woken.clear()  # what comes while we look makes us look again
             problem = ""
             try:
                 await self.look()
@@ -72,7 +81,10 @@ class Noticing:
             if problem and problem != self._problem:
                 _log.warning("held calls are not looked after", why=problem)
             self._problem = problem
-            await asyncio.sleep(LOOK_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await asyncio.sleep(HINTED_S)
+                    await self._woken.wait()
 
     async def look(self) -> None:
         """Once: expire, tell, forget.  Raises ExeatError."""

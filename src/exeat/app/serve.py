@@ -18,7 +18,6 @@ import uvloop
 from exeat import __version__
 from exeat.adapters.consent import Consent
 from exeat.app.accepting import Accepting
-from exeat.app.approvals import open_approvals
 from exeat.app.claims import BudgetsKept, PeopleAsked
 from exeat.app.control import Control, listening_sockets
 from exeat.app.descriptors import fitted
@@ -145,7 +144,7 @@ class Gateway:
         self.handover = self._neighbours() if listener is not None else None
         self.strangers = Strangers(state.registry, self.loop)
         self.people = PeopleAsked(
-            open_approvals(state, self.vault), self._view, self.loop, time.time_ns, self._asked
+            self.held_calls.approvals, self._view, self.loop, time.time_ns, self._asked
         )
         self.budgets = BudgetsKept(
             state.budgets, lambda: self.live.view.pdp.controls, self.loop, _new_id
@@ -280,6 +279,7 @@ class Gateway:
 
     def _asked(self) -> None:
         """Somebody may have been asked for an approval."""
+        self.held_calls.noticing.wake()
 
     def _definition(self, server: ServerId, tool: str, pin: str) -> str:
         """As the server showed it last; of one that nobody has looked at, ``pin``."""

@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     state_age_max_s: float | None = Field(default=None, gt=0)
     heartbeat_s: float = Field(default=10.0, gt=0)
     root_every_s: float = Field(default=60.0, gt=0)
+    policy_approvals: int | None = Field(default=None, ge=1, le=2)
     permit_life_s: int = Field(default=PERMIT_LIFE_S, ge=1, le=LIFE_MAX_S)
     vault_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     vault_key_command: tuple[str, ...] = ()

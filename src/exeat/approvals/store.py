@@ -71,12 +71,13 @@ class ApprovalsChange(ApprovalsRead, Protocol):
 
     def add_hold(self, hold: Hold, event: Event) -> None: ...
 
-    def attempted(self, hold: str) -> None:
-        """One more call of the same binding; no event of its own (APP-12)."""
+    def attempted(self, hold: str, times: int) -> None:
+        """So many more calls of the same binding; no event of its own (APP-12)."""
         ...
 
     def add_answer(self, hold: str, answer: Answer, event: Event | None) -> None:
-        """None: the event of what came of it tells it.  Raises Conflict if this person has answered."""
+        """None: the event of what came of it tells it.  Raises Conflict if this person has answered,
+        except that a denial takes the place of their approval."""
         ...
 
     def move(self, hold: Hold, before: HoldState, event: Event) -> bool:

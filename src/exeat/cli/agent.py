@@ -1,5 +1,6 @@
 """``exeat agent``: register, scope, accept, activate, suspend, retire."""
 
+import time
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -19,10 +20,11 @@ from exeat.cli.desk import (
     show_json,
     table,
 )
+from exeat.cli.spans import span_s
 from exeat.core.facts import Effect, Lifecycle
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
 from exeat.registry.model.agent import Agent, Charter, Scope
-from exeat.registry.model.names import parse_until, show_until
+from exeat.registry.model.names import parse_until, show_time, show_until
 
 app = typer.Typer(
     help="Agents: who they are, who answers for them, what bounds them.",
@@ -178,7 +180,11 @@ def list_agents(home: HomeOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def show(name: str, home: HomeOption = None) -> None:
     """Everything that is known of one agent."""
-    show_json(_get(open_desk(home), name).as_json())
+    desk = open_desk(home)
+    with desk.state.registry.read() as read:
+        agent, until = read.agent(AgentId(name)), read.observed_until(AgentId(name))
+    observed = {"observed_until": show_time(until)} if until > time.time_ns() else {}
+    show_json({**agent.as_json(), **observed})
 
 
 @app.command()
@@ -258,6 +264,37 @@ def retire(
     """For good: its keys are revoked."""
     desk = open_desk(home, as_)
     _moved(desk.registry.retire(AgentId(name), desk.act(reason)))
+
+
+@app.command()
+def observe(
+    name: str,
+    reason: ReasonOption,
+    for_: Annotated[str, typer.Option("--for", help="How long: 12h, 3d; 7 days at most.")] = "1d",
+    home: HomeOption = None,
+    as_: AsOption = None,
+) -> None:
+    """Only record what policy would refuse this agent; never deletes, sends, payments, executions."""
+    from exeat.cli.policy_apply import approvals
+
+    desk = open_desk(home, as_)
+    proposed = desk.registry.observe(AgentId(name), span_s(for_), desk.act(reason), approvals(desk))
+    if proposed is not None:
+        say(f"Proposal {proposed.number} ({proposed.digest[:12]}) waits for another admin.")
+        next_step(f"exeat policy approve {proposed.number} --reason … --as …")
+        return
+    say(f"Agent {name} is observed for {for_}: what policy would refuse it is only recorded.")
+    next_step(f"exeat policy shadow-report --agent {name}; exeat agent enforce {name} --reason …")
+
+
+@app.command()
+def enforce(
+    name: str, reason: ReasonOption = NONE, home: HomeOption = None, as_: AsOption = None
+) -> None:
+    """End observe mode: policy binds the agent from its next call on."""
+    desk = open_desk(home, as_)
+    desk.registry.enforce_agent(AgentId(name), desk.act(reason))
+    say(f"Policy binds agent {name}.")
 
 
 add_to(app)

@@ -142,6 +142,11 @@ def _show_permitted(permitted: Permitted) -> None:
     say(f"2. What is permitted, until {permitted.until or '(no end date)'}?")
     if permitted.stopped:
         say(f"   Nothing at present: {permitted.stopped}.")
+    if permitted.observed_until:
+        say(
+            f"   OBSERVED until {permitted.observed_until}: what policy would refuse is let through "
+            "and recorded, but for what deletes, sends, pays or executes."
+        )
     policy = permitted.policy
     if policy is None:
         say("   No policy is in force, so everything is denied.")
@@ -162,7 +167,7 @@ def _show_permitted(permitted: Permitted) -> None:
             a.permission.value,
             f"{a.effect}{', ' + a.sink if a.sink else ''}"
             f"{'' if a.confirmed or a in may else ' (cautious: not confirmed)'}",
-            printable(a.why),
+            printable("; ".join(filter(None, (a.why, *(f"asks {who}" for who in a.approvals))))),
         )
         for a in (*tools, *may)
     ]

@@ -83,7 +83,9 @@ def list_(
             for each in holds
         ),
     )
-    if holds and not every:
+    if not holds:
+        next_step("nothing to do: no call waits for people")
+    elif not every:
         next_step(f"exeat approvals show {holds[0].id}")
 
 

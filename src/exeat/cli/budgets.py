@@ -91,7 +91,7 @@ def show(
     if taken:
         say("")
         table(
-            ("at", "share", "by", "took", "decision"),
+            ("at", "share", "by", "took", "call"),
             ((show_time(u.at), u.key, u.by or "-", _units(of, u.amount), u.call) for u in taken),
         )
 
@@ -137,7 +137,7 @@ def _of_use(b: Budget, u: Use) -> dict[str, Any]:
         "share": u.key,
         "by": u.by,
         "took": _units(b, u.amount),
-        "decision": u.call,
+        "call": u.call,
     }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exeat.cli.recorded import without_beside
+from exeat.cli.recorded import controls_of, without_beside
 from exeat.core.errors import Invalid, NotFound
 from exeat.core.facts import PolicyVersionFacts, Snapshot
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
@@ -82,6 +82,8 @@ def _request(entry: Entry, leaf: DecisionLeaf, state: State) -> Recalled:
         arguments,
         int(leaf.now),
         leaf.clock_trusted,
+        leaf.run,
+        controls_of(leaf.obligations),
     )
     policy, note = _policy(leaf, snapshot, state)
     return Recalled(request, policy, leaf, (*notes, *note))

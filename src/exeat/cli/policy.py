@@ -1,16 +1,18 @@
 """``exeat policy``: check, test, show and explain policies (POL-5, POL-6)."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from exeat.cli import policy_apply as _apply
 from exeat.cli import policy_diff as _diff
+from exeat.cli import policy_library as _library
 from exeat.cli import policy_replay as _replay
+from exeat.cli import policy_suggest as _suggest
 from exeat.cli.desk import open_desk, open_home
 from exeat.cli.policy_files import policy_files, text_of
 from exeat.core.errors import ExeatError, Invalid, NotFound
@@ -187,6 +189,12 @@ def _show(found: Explanation) -> None:
     typer.echo(f"verdict  {decision.verdict.value} ({decision.reason.value})")
     if decision.detail:
         typer.echo(f"detail   {decision.detail}")
+    for way in decision.hold:
+        typer.echo(f"waits for {' and '.join(way)}")
+    if decision.narrowed is not None:
+        typer.echo(f"leaves as {_arguments(decision.narrowed)}")
+    if decision.obligations:
+        typer.echo(f"obliges  {', '.join(decision.obligations)}")
     typer.echo(f"facts    {_pretty(found.context)}")
     for vote in found.considered:
         role = "decided" if vote.determining else "did not match" if vote.failed else "matched"
@@ -197,6 +205,10 @@ def _show(found: Explanation) -> None:
             typer.echo(f"  does not hold: {condition}")
 
 
+def _arguments(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
 def _pretty(context: str) -> str:
     try:
         return json.dumps(json.loads(context), indent=2, ensure_ascii=False)
@@ -205,8 +217,14 @@ def _pretty(context: str) -> str:
 
 
 app.command("apply")(_apply.apply)
+app.command("propose")(_apply.propose)
+app.command("proposals")(_apply.proposals)
+app.command("approve")(_apply.approve)
+app.command("withdraw")(_apply.withdraw)
 app.command("versions")(_apply.versions)
 app.command("rollback")(_apply.rollback)
 app.command("replay")(_replay.replay)
 app.command("shadow-report")(_replay.shadow_report)
 app.command("diff")(_diff.diff)
+app.command("suggest")(_suggest.suggest)
+app.add_typer(_library.app, name="library")

@@ -1,6 +1,7 @@
 """``exeat policy diff``: what changes from one policy to another (POL-6)."""
 
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -40,13 +41,22 @@ def diff(
         show_json(_data(found, moved))
         return
     say(f"From {'nothing' if old is None else title(old)} to {title(new)}:")
+    _show(found)
+    _show_reach(moved)
+
+
+def show_differences(before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    """Policies and controls, as text."""
+    _show(differences(before, after))
+
+
+def _show(found: list[Difference]) -> None:
     for each in found:
         say(f"{_SIGN[each.what]} {printable(each.id)} ({each.what}, {printable(each.place)})")
         for line in each.lines:
             say(f"    {_shown(line)}")
     if not found:
         say("  The policies are the same.")
-    _show_reach(moved)
 
 
 def _shown(line: str) -> str:

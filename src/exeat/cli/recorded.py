@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from exeat.core.controls import APPROVED_BY, CONFIRMED_BY_USER
 from exeat.core.decision import Reason, Verdict
 from exeat.core.facts import (
     AgentFacts,
@@ -166,6 +167,10 @@ _VERDICTS: Final = frozenset(map(str, Verdict))
 
 
 def controls_of(obligations: tuple[str, ...]) -> frozenset[str]:
-    """The evidence of approvals that the decision was made with."""
+    """The answers of people that the decision was made with; what the gateway fulfils itself is found
+    again by deciding."""
     mark = f"{CONTROL}:"
-    return frozenset(each.removeprefix(mark) for each in obligations if each.startswith(mark))
+    given = (each.removeprefix(mark) for each in obligations if each.startswith(mark))
+    return frozenset(
+        name for name in given if name.startswith(APPROVED_BY) or name == CONFIRMED_BY_USER
+    )

@@ -173,7 +173,8 @@ class Controls:
         return tuple(sorted({*approvals, *self.fulfilled, CONFIRMED_BY_USER}))
 
     def approver(self, control: str) -> ApproverRole | None:
-        return self.approvers.get(control.removeprefix(APPROVED_BY))
+        name = control.removeprefix(APPROVED_BY)
+        return self.approvers.get(name) if name != control else None
 
 
 NO_CONTROLS: Final = Controls()

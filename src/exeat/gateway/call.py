@@ -24,7 +24,8 @@ from exeat.gateway.methods import (
 )
 from exeat.gateway.outbound import translate
 from exeat.gateway.pipeline import Enforced
-from exeat.gateway.results import FILTERED_MAX_BYTES, ResultFilter, filter_for, told
+from exeat.gateway.redaction.filter import ResultFilter
+from exeat.gateway.results import FILTERED_MAX_BYTES, filter_for, questions, told
 from exeat.gateway.routes import INPUTS_KEY
 from exeat.gateway.wire import (
     Nonsense,
@@ -398,7 +399,7 @@ class Call:
             if kind == "input_required" and self.request.method in RETRYABLE_WITH_INPUT:
                 enforced = self._enforced
                 if self.filter is not None:
-                    value = self.filter.questions(value)
+                    value = questions(self.filter, value)
                 if enforced is not None:
                     self._front.input_required(self, enforced, value, result)
                 return
@@ -416,7 +417,7 @@ class Call:
         rows = 0
         if self.filter is not None:
             result = self.filter.result(result)
-            rows = self.filter.rows
+            rows = self.filter.summary.passed
         result = told(result, self._enforced)
         self.answer.final(result_message(self.request.id, result))
         self.finish(

@@ -87,16 +87,20 @@ class Clients:
     def _may_not_act(
         self, caller: Caller, server: ServerId | None
     ) -> tuple[AccessRequest, Decision] | None:
-        """No process is started and no session opened for an agent that can do nothing."""
+        """No process is started and no session opened for an agent that can do nothing.  One killed server
+        of several does not close the aggregate."""
         router = self.front.router
         now = self.front.clock()
-        found = router.servers(caller)[:1] if server is None else [router.named(server)]
+        found = router.servers(caller) if server is None else [router.named(server)]
+        kills = self.front.pipeline.state.view.snapshot.kills
+        found = [each for each in found if not server_killed(kills, each[0].id)][:1] or found[:1]
         if not found and principal(caller, now) is not None:
             found = [router.named(NO_SERVER)]
         for facts, _ in found:
             access = AccessRequest(
-                caller, "tools/list", ActionId("tools/list"), facts, "", None, "", {}, now
-            )
+                caller, "tools/list", ActionId("tools/list"), facts, "", None, "", {}, now,
+                run=principal_key(caller),
+            )  # fmt: skip
             decision = self.front.pipeline.ruling(access)
             if not decision.permitted:
                 return access, decision

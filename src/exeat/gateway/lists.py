@@ -137,6 +137,7 @@ class Lists:
             arguments=request.params,
             now=now,
             clock_trusted=front.pipeline.ledger.clock_trusted(now),
+            run=route.run,
         )
         waiting: asyncio.Future[Enforced] = front.loop.create_future()
 

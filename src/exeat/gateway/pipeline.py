@@ -358,6 +358,8 @@ class Pipeline:
                 budgets.release(reserved)
             elif status in ("ok", "tool_error", "rpc_error"):
                 budgets.settle(reserved, rows, size)
+            else:
+                budgets.keep(reserved)
         if enforced.receipt is not None:
             self.ledger.record_outcome(
                 OutcomeFacts(

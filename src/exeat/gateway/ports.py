@@ -100,6 +100,10 @@ class Budgets(Protocol):
         """Nothing left the gateway."""
         ...
 
+    def keep(self, reserved: str) -> None:
+        """What became of it is not known, so it stays spent."""
+        ...
+
 
 class View(Protocol):
     """One consistent state of registry and policy, swapped whole."""

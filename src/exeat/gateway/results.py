@@ -1,42 +1,48 @@
 """What policy wants done to a result before anybody sees it, and what the agent is told was changed."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from exeat.core.obligations import DRY_RUN, NARROW, on_result
 from exeat.core.strictjson import parse
 from exeat.gateway.pipeline import Enforced
+from exeat.gateway.redaction.filter import ResultFilter
 from exeat.gateway.wire import Nonsense, encode
 
 NARROWED_KEY: Final = "exeat/narrowed"
 _SHOWN_MAX: Final = 200
 FILTERED_MAX_BYTES: Final = 16 * 1024 * 1024
-"""A larger result that has to be looked at as a whole is withheld."""
-
-
-class ResultFilter:
-    """Of one call.  Whatever cannot be looked at is withheld, never passed on."""
-
-    def __init__(self, enforced: Enforced) -> None:
-        self.rows = 0
-
-    def result(self, result: bytes) -> bytes:
-        raise Nonsense("a result that cannot be changed as policy asks")
-
-    def notification(self, method: str, params: bytes) -> bytes | None:
-        return None
-
-    def questions(self, value: dict[str, Any]) -> dict[str, Any]:
-        raise Nonsense("questions that cannot be changed as policy asks")
-
-    def error(self, body: bytes) -> bytes:
-        raise Nonsense("an error that cannot be changed as policy asks")
+"""A larger result that has to be looked at as a whole is an error."""
 
 
 def filter_for(enforced: Enforced) -> ResultFilter | None:
-    """None if the result is passed on as it is."""
-    if not enforced.decision.obligations or not on_result(enforced.decision.obligations):
+    """None if the result is passed on as it is.  Its obligations were found doable before."""
+    decision, request = enforced.decision, enforced.request
+    if not decision.obligations:
         return None
-    return ResultFilter(enforced)
+    asked = on_result(decision.obligations)
+    if not asked:
+        return None
+    schema = None
+    if request.tool is not None:
+        found = request.tool.definition.get("outputSchema")
+        schema = found if isinstance(found, Mapping) else None
+    return ResultFilter(asked, schema, enforced.id, request.method)
+
+
+def questions(found: ResultFilter, value: dict[str, Any]) -> dict[str, Any]:
+    """An ``input_required`` result whose questions were looked at; raises Nonsense if they cannot pass."""
+    asked = value.get("inputRequests")
+    if not isinstance(asked, dict):
+        return value
+    clean = {}
+    for key, each in asked.items():
+        params = each.get("params", {}) if isinstance(each, dict) else None
+        passed = found.notification("", encode(params)) if params is not None else None
+        if passed is None:
+            raise Nonsense("a question that cannot be shown as policy asks")
+        clean[key] = {**each, "params": parse(passed)}
+    return {**value, "inputRequests": clean}
 
 
 def told(result: bytes, enforced: Enforced | None) -> bytes:

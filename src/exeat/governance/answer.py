@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
+from exeat.core.controls import ApproverRole
 from exeat.core.errors import Conflict
 from exeat.core.facts import AgentFacts, ServerFacts, Snapshot, ToolFacts
 from exeat.core.ids import ActionId, AgentId, PersonId
+from exeat.core.kills import Kills
 from exeat.core.request import AccessRequest, Caller
 from exeat.policy.decide import Pdp
 from exeat.policy.methods import METHODS, TOOL_CALL, resource_type
@@ -84,7 +86,8 @@ class PolicyRef:
 
 @dataclass(frozen=True, slots=True)
 class ActionAnswer:
-    """One tool or method of one server.  ``why``: one sentence; empty if it is always permitted."""
+    """One tool or method of one server.  ``why``: one sentence; empty if it is always permitted.
+    ``approvals``: whose approval a call may have to wait for, by declared role."""
 
     server: str
     action: str
@@ -95,17 +98,20 @@ class ActionAnswer:
     permission: Permission
     why: str
     policies: tuple[PolicyRef, ...]
+    approvals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """``stopped``: why every call is denied at present, or empty.  ``until``: the last day."""
+    """``stopped``: why every call is denied at present, or empty.  ``until``: the last day.
+    ``observed_until``: until then what policy would refuse it is only recorded (POL-7), or empty."""
 
     stopped: str
     until: str
     policy: Mapping[str, Any] | None
     findings: tuple[str, ...]
     actions: tuple[ActionAnswer, ...]
+    observed_until: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +181,8 @@ def _permitted(agent: AgentFacts, snapshot: Snapshot, pdp: Pdp, now: int) -> Per
             "approver": version.approver,
             "reason": version.reason,
         }
-    asked = _Asked(agent, pdp, now)
+    asked = _Asked(agent, pdp, now, snapshot.kills)
+    killed = snapshot.kills.hit(agent, None, "", "", "")
     actions: list[ActionAnswer] = []
     for _, server in sorted(snapshot.servers.items()):
         tools = [tool for _, tool in sorted(snapshot.tools.items()) if tool.server == server.id]
@@ -184,12 +191,26 @@ def _permitted(agent: AgentFacts, snapshot: Snapshot, pdp: Pdp, now: int) -> Per
             methods = sorted({*METHODS, *server.extra_methods})
             actions += [asked.about(server, each, ActionId(each), None) for each in methods]
     return Permitted(
-        "" if stop is None else stop[1],
+        _killed(killed) if killed else "" if stop is None else stop[1],
         show_until(agent.ends_at) if agent.ends_at else "",
         policy,
         tuple(str(finding) for finding in pdp.findings),
         tuple(actions),
+        show_time(agent.observe_until) if now < agent.observe_until else "",
     )
+
+
+def _approvers(role: ApproverRole) -> str:
+    """``finance (grace, role cfo; 2 of them)``."""
+    who = [*sorted(role.people), *(f"role {name}" for name in sorted(role.roles))]
+    if role.owner:
+        who = ["the agent's owner or deputy", *who]
+    several = f"; {role.quorum} of them" if role.quorum > 1 else ""
+    return f"{role.name} ({', '.join(who)}{several})"
+
+
+def _killed(kill: str) -> str:
+    return f"it is stopped by kill {kill}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +220,7 @@ class _Asked:
     agent: AgentFacts
     pdp: Pdp
     now: int
+    kills: Kills
 
     def about(
         self, server: ServerFacts, method: str, action: ActionId, tool: ToolFacts | None
@@ -216,7 +238,13 @@ class _Asked:
             permission,
             why,
             tuple(_ref(policy) for policy in covering),
+            () if permission is Permission.NEVER else self._approvals(covering),
         )
+
+    def _approvals(self, covering: tuple[Policy, ...]) -> tuple[str, ...]:
+        known = self.pdp.controls
+        named = sorted(frozenset().union(*(policy.controls for policy in covering)))
+        return tuple(_approvers(role) for role in map(known.approver, named) if role is not None)
 
     def _request(
         self, server: ServerFacts, method: str, action: ActionId, tool: ToolFacts | None
@@ -253,6 +281,9 @@ class _Asked:
     def _unmet(self, request: AccessRequest) -> str:
         """Why no policy is even asked, or empty."""
         server, tool = request.server, request.tool
+        killed = self.kills.hit(self.agent, None, server.id, request.action, "")
+        if killed:
+            return _killed(killed)
         failed = (
             principal(request.caller, request.now)
             or known(server, request.method, request.action, tool)

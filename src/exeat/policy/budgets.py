@@ -17,7 +17,7 @@ from exeat.policy.encode import ELEMENTS_MAX, Refused
 from exeat.policy.facts import CANONICAL
 from exeat.policy.methods import ANY_METHOD
 from exeat.policy.model import Kind
-from exeat.policy.world import World, tool_ancestors
+from exeat.policy.world import tool_ancestors
 
 _MISSING: Final = object()
 _PLAIN_KINDS: Final = (Kind.URL, Kind.EMAIL, Kind.HOST)
@@ -43,17 +43,6 @@ def binds(budget: Budget, request: AccessRequest) -> bool:
         return False
     groups = (ANY_METHOD,) if tool is None else tool_ancestors(tool)
     return request.action in budget.actions or any(each in budget.actions for each in groups)
-
-
-def unknown_actions(controls: Controls, world: World) -> tuple[tuple[str, str], ...]:
-    """Budgets with a name that is no tool, method or group: (budget, name).  They would bind nothing."""
-    known = world.actions
-    return tuple(
-        (budget.id, name)
-        for budget in controls.budgets
-        for name in budget.actions
-        if name not in known
-    )
 
 
 def share(per: Per, request: AccessRequest) -> str:

@@ -49,9 +49,7 @@ def compile_bundle(
     before = previous if isinstance(previous, Bundle) else None
     arguments = _arguments(tools, before)
     if before is not None and _same(before, policy, arguments, tools, servers):
-        over = _over(before, people or {})
-        over.kills = kills
-        return over
+        return _over(before, people or {}, kills)
     parsed: dict[Statement, Policy] = {}
     controls, findings = NO_CONTROLS, list[Finding]()
     if policy is not None:
@@ -71,9 +69,9 @@ def compile_bundle(
         findings=tuple(sorted(findings)),
         broken=broken,
         controls=controls,
+        kills=kills,
     )
     bundle.parsed, bundle.validated, bundle.version = parsed, validated, policy
-    bundle.kills = kills
     _shadow(bundle, kept, before)
     return bundle
 
@@ -94,6 +92,7 @@ def _shadow(bundle: Bundle, kept: list[Policy], before: Bundle | None) -> None:
         digest=bundle.digest,
         broken=bundle.broken,
         controls=bundle.controls,
+        kills=bundle.kills,
     )
     twin.enforces_only = True
     if known is not None and known.twin.world is bundle.world:
@@ -129,7 +128,7 @@ def _same(
     )
 
 
-def _over(before: Bundle, people: Mapping[PersonId, PersonFacts]) -> Bundle:
+def _over(before: Bundle, people: Mapping[PersonId, PersonFacts], kills: Kills) -> Bundle:
     """The same compilation over other people; parsed slices are taken over, routes are not."""
     bundle = Bundle(
         before.index,
@@ -139,6 +138,7 @@ def _over(before: Bundle, people: Mapping[PersonId, PersonFacts]) -> Bundle:
         findings=before.findings,
         broken=before.broken,
         controls=before.controls,
+        kills=kills,
     )
     bundle.parsed, bundle.validated = before.parsed, before.validated
     bundle.version = before.version

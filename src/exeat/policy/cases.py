@@ -29,14 +29,15 @@ from exeat.policy.world import Catalogue
 DEFAULT_NOW: Final = 1_767_225_600 * 10**9
 """2026-01-01T00:00:00Z, for cases that name no time."""
 _GIVEN: Final = frozenset(
-    {"agent", "user", "tool", "method", "server", "target", "arguments", "now"}
+    {"agent", "user", "tool", "method", "server", "target", "arguments", "now", "controls"}
 )
-_EXPECT: Final = frozenset({"verdict", "reason", "policies"})
+_EXPECT: Final = frozenset({"verdict", "reason", "policies", "arguments", "obligations"})
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One case.  ``reason`` and ``policies`` are None where the case does not fix them."""
+    """One case.  ``reason``, ``policies``, ``arguments`` (as they leave) and ``obligations`` are None
+    where the case does not fix them."""
 
     file: str
     description: str
@@ -44,6 +45,8 @@ class Case:
     verdict: Verdict
     reason: Reason | None
     policies: tuple[str, ...] | None
+    arguments: Mapping[str, Any] | None = None
+    obligations: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,9 @@ def _case(file: str, number: int, entry: object) -> Case:
         raise Invalid(f"{where}: {error}") from None
     policies = tuple(sorted(map(str, expect["policies"]))) if "policies" in expect else None
     title = str(entry.get("description", f"case {number}"))
-    return Case(file, title, given, verdict, reason, policies)
+    leaving = exact(expect["arguments"]) if isinstance(expect.get("arguments"), Mapping) else None
+    todo = tuple(map(str, expect["obligations"])) if "obligations" in expect else None
+    return Case(file, title, given, verdict, reason, policies, leaving, todo)
 
 
 def request_of(case: Case, catalogue: Catalogue) -> AccessRequest:
@@ -110,6 +115,7 @@ def request_of(case: Case, catalogue: Catalogue) -> AccessRequest:
         observed_pin=tool.pin if tool is not None else "",
         arguments=exact(given.get("arguments") or {}),
         now=_instant(case, given.get("now")),
+        controls=frozenset(map(str, given.get("controls") or ())),
     )
 
 
@@ -166,6 +172,12 @@ def run(case: Case, pdp: Pdp, catalogue: Catalogue) -> CaseResult:
     if case.policies is not None and decision.policies != case.policies:
         names = ", ".join(decision.policies) or "none"
         found.append(f"policies are {names}, expected {', '.join(case.policies) or 'none'}")
+    leaves = case.given.get("arguments") or {} if decision.narrowed is None else decision.narrowed
+    if case.arguments is not None and dict(case.arguments) != exact(leaves):
+        found.append(f"the arguments leave as {dict(leaves)}, expected {dict(case.arguments)}")
+    if case.obligations is not None and set(decision.obligations) != set(case.obligations):
+        names = ", ".join(decision.obligations) or "none"
+        found.append(f"obligations are {names}, expected {', '.join(case.obligations) or 'none'}")
     if found and decision.detail:
         found.append(decision.detail)
     return CaseResult(case, decision, tuple(found))

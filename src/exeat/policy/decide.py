@@ -110,9 +110,12 @@ class Pdp:
         """The verdict on one request.  Never raises."""
         try:
             decision = self._decide(request)
-            would = would_say(self, request, decision)
-            decision = replace(decision, would=would) if would else decision
-            return decision if self.enforces_only else self._observed(request, decision)
+            if self.shadows is not None:
+                would = would_say(self, request, decision)
+                decision = replace(decision, would=would) if would else decision
+            if request.caller.agent.observe_until and not self.enforces_only:
+                return self._observed(request, decision)
+            return decision
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 -- an engine panic is no Exception; it denies
@@ -166,6 +169,15 @@ class Pdp:
                 self.world.arguments[request.action].check(request.arguments)
             outcome = self._said(route, request)
             if outcome.reason is Reason.PERMITTED:
+                if not self._budgets and not request.controls:
+                    return Decision(
+                        Verdict.PERMIT,
+                        Reason.PERMITTED,
+                        outcome.policies,
+                        self.digest,
+                        digest,
+                        arguments=arguments,
+                    )
                 return self._permitted(request, Way(outcome, request.arguments), digest, arguments)
             if outcome.reason in REFUSALS:
                 way = otherwise(*self._question_otherwise(route, request))

@@ -51,12 +51,12 @@ def _people(controls: Controls, catalogue: Catalogue) -> Iterator[_Wrong]:
 
 
 def _budgets(controls: Controls, world: World, catalogue: Catalogue) -> Iterator[_Wrong]:
-    agents = frozenset(map(str, catalogue.agents))
+    agents = frozenset(map(str, catalogue.agents)) | catalogue.groups
     for budget in controls.budgets:
         for action in sorted(set(budget.actions) - world.actions):
             yield _unknown("action", action, world.actions)
         for agent in sorted(budget.agents - agents):
-            yield _unknown("agent", agent, agents)
+            yield _unknown("agent or group", agent, agents)
         if budget.argument:
             yield from _argument(budget, world)
 

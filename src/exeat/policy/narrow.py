@@ -42,7 +42,7 @@ def _proposed(
     part: Slice, tool: ToolFacts, arguments: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Any]]:
     seen: list[Mapping[str, Any]] = []
-    for policy in part.policies:
+    for policy in sorted(part.policies, key=lambda each: each.id):  # not as files stand
         by_name: dict[str, list[Limit]] = {}
         for limit in policy.limits:
             by_name.setdefault(limit.path[0], []).append(limit)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from exeat.core.errors import Conflict, Invalid, NotFound
+from exeat.core.errors import Conflict, Invalid
 from exeat.core.facts import Lifecycle, ServerSpec
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
 from exeat.registry.killing import Killing
@@ -20,7 +20,6 @@ from exeat.registry.model.key import (
 )
 from exeat.registry.model.names import SECOND_NS
 from exeat.registry.model.person import ADMIN, Person
-from exeat.registry.model.policy import PolicyVersion, policy_digest
 from exeat.registry.model.server import Server
 from exeat.registry.model.tool import Profile, Tool
 from exeat.registry.naming import Naming, unbind_all
@@ -28,12 +27,13 @@ from exeat.registry.rules.authority import require_admin, require_for_agent
 from exeat.registry.rules.observation import Finding, compare, warnings
 from exeat.registry.rules.profiles import check_monotone
 from exeat.registry.store import RegistryChange, RegistryRead, RegistryStore
+from exeat.registry.versions import Versions, actor_of
 
 Draw = Callable[[int], bytes]
 """That many random bytes."""
 
 
-class Registry(Naming, Killing):
+class Registry(Naming, Killing, Versions):
     """Every verb raises NotFound, Conflict or Invalid, and then nothing has changed."""
 
     def __init__(self, store: RegistryStore, draw: Draw) -> None:
@@ -271,41 +271,10 @@ class Registry(Naming, Killing):
             tx.save_key(changed, event)
             return changed
 
-    # Policy
-
-    def apply_policy(self, files: Mapping[str, str], author: PersonId, act: Act) -> PolicyVersion:
-        """A new version, in force at once (POL-5).  The actor approves it; the caller has linted
-        it.  Conflict if exactly these files are in force already."""
-        with self._admin("put policy in force", act) as tx:
-            if not files:
-                raise Invalid(
-                    "A policy version has no files.", remedy="Name a directory of *.cedar."
-                )
-            _require_live(tx, author)
-            before, new = tx.policy_in_force(), policy_digest(files)
-            if before is not None and before.digest == new:
-                raise Conflict(f"Exactly this policy is in force, as version {before.number}.")
-            number = len(tx.policies()) + 1
-            version = PolicyVersion(number, new, author, act.actor, act.reason, act.at, dict(files))
-            tx.save_policy(
-                version, act.event("policy.added", version.subject, None, version.as_json())
-            )
-            _enforce(tx, before, version, act)
-            return version
-
-    def enforce_policy(self, number: int, act: Act) -> PolicyVersion:
-        """Back (or on) to a version that is kept."""
-        with self._admin("put policy in force", act) as tx:
-            before, version = tx.policy_in_force(), tx.policy(number)
-            if before is not None and before.number == number:
-                raise Conflict(f"Policy version {number} is in force already.")
-            _enforce(tx, before, version, act)
-            return version
-
     @contextmanager
     def _admin(self, verb: str, act: Act) -> Iterator[RegistryChange]:
         with self._begin() as tx:
-            require_admin(_actor(tx, act), verb)
+            require_admin(actor_of(tx, act), verb)
             yield tx
 
     @contextmanager
@@ -314,18 +283,8 @@ class Registry(Naming, Killing):
     ) -> Iterator[tuple[RegistryChange, Agent]]:
         with self._begin() as tx:
             old = tx.agent(agent)
-            require_for_agent(_actor(tx, act), verb, old)
+            require_for_agent(actor_of(tx, act), verb, old)
             yield tx, old
-
-
-def _actor(tx: RegistryChange, act: Act) -> Person:
-    try:
-        return tx.person(act.actor)
-    except NotFound:
-        raise NotFound(
-            f"{act.actor} is not a registered person, and so may not act.",
-            remedy="Name a registered person with --as, or run `exeat init --me NAME`.",
-        ) from None
 
 
 def _live(tx: RegistryChange) -> frozenset[PersonId]:
@@ -352,10 +311,3 @@ def _keep_an_admin(tx: RegistryChange, changed: Person) -> None:
             f"{changed.id} is the last admin.",
             remedy=f"Give another person the role {ADMIN} first.",
         )
-
-
-def _enforce(
-    tx: RegistryChange, before: PolicyVersion | None, after: PolicyVersion, act: Act
-) -> None:
-    old = None if before is None else before.as_json()
-    tx.enforce(after.number, act.event("policy.enforced", after.subject, old, after.as_json()))

@@ -11,6 +11,7 @@ from exeat.registry.model.key import Key
 from exeat.registry.model.kill import Kill
 from exeat.registry.model.person import Person
 from exeat.registry.model.policy import PolicyVersion
+from exeat.registry.model.proposal import Proposal
 from exeat.registry.model.server import Server
 from exeat.registry.model.stranger import Stranger
 from exeat.registry.model.tool import Tool
@@ -37,6 +38,11 @@ class RegistryRead(Protocol):
     def policy(self, number: int) -> PolicyVersion: ...
     def policies(self) -> tuple[PolicyVersion, ...]: ...
     def policy_in_force(self) -> PolicyVersion | None: ...
+    def proposal(self, number: int) -> Proposal: ...
+    def proposals(self) -> tuple[Proposal, ...]: ...
+    def observed_until(self, agent: AgentId) -> int:
+        """Nanoseconds; 0 if it never was."""
+        ...
 
 
 class RegistryChange(RegistryRead, Protocol):
@@ -60,6 +66,14 @@ class RegistryChange(RegistryRead, Protocol):
 
     def enforce(self, number: int, event: Event) -> None:
         """That version is in force from the end of this transaction."""
+        ...
+
+    def save_proposal(self, proposal: Proposal, event: Event) -> None:
+        """Moves no epoch.  Conflict if one that is ended here is no longer open."""
+        ...
+
+    def observe(self, agent: AgentId, until: int, event: Event) -> None:
+        """Until then (ns) policy only records what it would refuse this agent; 0: it binds it."""
         ...
 
     def remove_server(self, server: Server, event: Event) -> None:

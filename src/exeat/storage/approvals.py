@@ -141,6 +141,7 @@ class SqlApprovalsChange(SqlApprovalsRead):
                 asked=json.dumps(hold.asked),
                 asked_at=hold.asked_at,
                 expires_at=hold.expires_at,
+                commitment=hold.commitment,
                 state=hold.state.value,
                 attempts=hold.attempts,
                 decided_at=hold.decided_at,
@@ -153,14 +154,16 @@ class SqlApprovalsChange(SqlApprovalsRead):
         )
         self.tell(event)
 
-    def attempted(self, hold: str) -> None:
-        once_more = holds.c.attempts + 1
-        self._tx.execute(holds.update().where(holds.c.id == hold).values(attempts=once_more))
+    def attempted(self, hold: str, times: int) -> None:
+        more = holds.c.attempts + times
+        self._tx.execute(holds.update().where(holds.c.id == hold).values(attempts=more))
 
     def add_answer(self, hold: str, answer: Answer, event: Event | None) -> None:
         theirs = (answers.c.hold == hold) & (answers.c.person == answer.person)
-        if self._tx.execute(sa.select(answers.c.word).where(theirs)).first() is not None:
+        before = self._tx.execute(sa.select(answers.c.word).where(theirs)).scalar_one_or_none()
+        if before is not None and (before, answer.word) != (Word.APPROVE.value, Word.DENY):
             raise Conflict(f"{answer.person} has already answered {hold}.")
+        self._tx.execute(answers.delete().where(theirs))
         self._tx.execute(
             answers.insert().values(
                 hold=hold,
@@ -308,6 +311,7 @@ def _hold(row: Any, said: tuple[Answer, ...]) -> Hold:
         tuple(map(PersonId, json.loads(row.asked))),
         row.asked_at,
         row.expires_at,
+        row.commitment,
         HoldState(row.state),
         row.attempts,
         row.decided_at,

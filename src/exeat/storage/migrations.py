@@ -17,6 +17,7 @@ from exeat.storage import (
     schema_budgets,
     schema_identity,
     schema_kills,
+    schema_policy,
     schema_vault,
 )
 from exeat.storage.schema import state
@@ -110,6 +111,15 @@ def _no_budgets_and_kills(tx: sa.Connection) -> None:
     _drop_empty(tx, tuple(reversed(schema_kills.KILLS)))
 
 
+def _policy(tx: sa.Connection) -> None:
+    _create(tx, schema_policy.POLICY)
+
+
+def _no_policy(tx: sa.Connection) -> None:
+    """Proposals are not lost by going back; an older exeat observes nobody."""
+    _drop_empty(tx, schema_policy.POLICY)
+
+
 def _create(tx: sa.Connection, tables: Sequence[sa.Table]) -> None:
     """A table that was left standing is used again."""
     for table in tables:
@@ -137,6 +147,7 @@ MIGRATIONS: Final = (
     Step(_authorization, _no_authorization),
     Step(_approvals, _no_approvals),
     Step(_budgets_and_kills, _no_budgets_and_kills),
+    Step(_policy, _no_policy),
 )
 """Numbered from 1.  A published one is never edited."""
 LATEST: Final = len(MIGRATIONS)

@@ -15,10 +15,11 @@ from exeat.registry.model.key import Key
 from exeat.registry.model.kill import Kill
 from exeat.registry.model.person import Person
 from exeat.registry.model.policy import PolicyVersion
+from exeat.registry.model.proposal import Proposal
 from exeat.registry.model.server import Server
 from exeat.registry.model.stranger import Stranger
 from exeat.registry.model.tool import Tool
-from exeat.storage import outbox, policy, rows
+from exeat.storage import outbox, policy, proposals, rows
 from exeat.storage.engine import changing, reading
 from exeat.storage.schema import agents, keys, people, servers, state, tools
 from exeat.storage.schema_identity import bindings, endings, proofs, strangers
@@ -117,6 +118,15 @@ class SqlRead:
     def policy_in_force(self) -> PolicyVersion | None:
         return policy.in_force(self._connection)
 
+    def proposal(self, number: int) -> Proposal:
+        return proposals.proposal(self._connection, number)
+
+    def proposals(self) -> tuple[Proposal, ...]:
+        return proposals.all_proposals(self._connection)
+
+    def observed_until(self, agent: AgentId) -> int:
+        return proposals.observed(self._connection).get(agent, 0)
+
     def _one(self, key: sa.Column[Any], value: str, read: Callable[[rows.Row], T], what: str) -> T:
         found = self._connection.execute(sa.select(key.table).where(key == value)).one_or_none()
         if found is None:
@@ -167,6 +177,14 @@ class SqlChange(SqlRead):
 
     def enforce(self, number: int, event: Event) -> None:
         policy.enforce(self._connection, number)
+        self.tell(event)
+
+    def save_proposal(self, proposal: Proposal, event: Event) -> None:
+        proposals.save(self._connection, proposal)
+        self.tell_beside(event)
+
+    def observe(self, agent: AgentId, until: int, event: Event) -> None:
+        proposals.observe(self._connection, agent, until)
         self.tell(event)
 
     def remove_server(self, server: Server, event: Event) -> None:

@@ -54,6 +54,7 @@ holds = sa.Table(
     _text("asked"),
     _moment("asked_at"),
     _moment("expires_at"),
+    _named("commitment"),
     _named("state"),
     sa.Column("attempts", _BIG, nullable=False),
     _moment("decided_at"),

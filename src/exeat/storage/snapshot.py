@@ -27,7 +27,7 @@ from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
 from exeat.core.kills import Kills, Target
 from exeat.registry.model.binding import Kind
 from exeat.registry.model.tool import Profile
-from exeat.storage import policy, rows
+from exeat.storage import policy, proposals, rows
 from exeat.storage.schema import agents, keys, people, servers, state, tools
 from exeat.storage.schema_identity import bindings, endings, proofs
 from exeat.storage.schema_kills import kills
@@ -51,7 +51,7 @@ def load(connection: sa.Connection, before: Snapshot) -> Snapshot:
     clients, subjects = _bindings(connection, before)
     return Snapshot(
         epoch=now.epoch,
-        agents=_agents(connection, before, known),
+        agents=_observed(connection, _agents(connection, before, known)),
         people=known,
         servers=known_servers,
         specs=specs,
@@ -92,6 +92,18 @@ def _agents(
                 moved = replace(agent, owner_live=owner, deputy_live=deputy)
                 changed.setdefault(agent.id, moved)
     return {**before.agents, **changed} if changed else before.agents
+
+
+def _observed(
+    connection: sa.Connection, known: Mapping[AgentId, AgentFacts]
+) -> Mapping[AgentId, AgentFacts]:
+    """POL-7: agents that are, or were, observed; few, and so read whole."""
+    changed = {
+        agent: replace(known[agent], observe_until=until)
+        for agent, until in proposals.observed(connection).items()
+        if agent in known and known[agent].observe_until != until
+    }
+    return {**known, **changed} if changed else known
 
 
 def _agent(row: rows.Row, live: frozenset[PersonId]) -> AgentFacts:

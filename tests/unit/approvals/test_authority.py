@@ -35,7 +35,7 @@ BOTH = ((BY_OWNER, BY_FINANCE),)
 def hold(alternatives: tuple[tuple[str, ...], ...] = ((BY_OWNER,),), **binding: object) -> Hold:
     call = held(alternatives=alternatives, **binding)
     return Hold(
-        "h-1", call.binding, alternatives, (), "pay", "external", b"", (), NOW, NOW + 8 * HOUR
+        "h-1", call.binding, alternatives, (), "pay", "external", b"", (), NOW, NOW + 8 * HOUR, ""
     )
 
 

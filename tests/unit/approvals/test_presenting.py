@@ -47,7 +47,17 @@ def test_depth_and_number_are_bounded() -> None:
 def test_all_that_the_promise_names_is_shown() -> None:
     call = held(narrowed={"to": "bob@x.example", "amount": 1}, labels=("pii",))
     hold = Hold(
-        "h-1", call.binding, call.alternatives, call.why, "pay", "external", b"x", (), NOW, NOW + 1
+        "h-1",
+        call.binding,
+        call.alternatives,
+        call.why,
+        "pay",
+        "external",
+        b"x",
+        (),
+        NOW,
+        NOW + 1,
+        "",
     )
     found = presented(hold, Shown(call.arguments, call.narrowed), standing())
     assert found["arguments"] == ('{"amount":99.50,"note":"","to":"DE02 1203 0000 0000 2020 51"}')

@@ -27,6 +27,7 @@ from exeat.app.vault import open_vault
 from exeat.cli import main as command_line
 from exeat.core.facts import ServerSpec, Transport
 from exeat.core.ids import AgentId, ServerId
+from exeat.core.kills import Target
 from exeat.core.secret import TENANT, SecretId
 from exeat.evidence.quota import LedgerLimits
 from exeat.gateway.isolation import NONE
@@ -346,6 +347,16 @@ def test_agents_and_keys(home: Home) -> None:
     home.registry.register_person("zoe", ["admin"], home.act())
     home.registry.depart(ADA, home.act())
     assert at(home, "agent:clock")[0] == "problem"
+
+
+@requirement("APP-9")
+def test_what_is_killed(home: Home) -> None:
+    assert at(home, "kills")[0] == "ok"
+    agent = home.registry.kill(Target.AGENT, "clock", home.act())
+    every = home.registry.kill(Target.ALL, "", home.act())
+    status, says = at(home, f"kill:{agent.id}")
+    assert status == "warn" and f"Agent clock is stopped by kill {agent.id}" in says
+    assert "Everything is stopped" in at(home, f"kill:{every.id}")[1]
 
 
 @requirement("REG-6")

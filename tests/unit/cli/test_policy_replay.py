@@ -1,8 +1,8 @@
 """``exeat policy replay``: recorded traffic under a candidate (POL-6), and what shadows said (POL-5)."""
 
 import json
-import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -13,10 +13,13 @@ from command_line import Run
 from recorded_home import ALL, RecordedHome
 from requirements import requirement
 
-from exeat.cli.traffic import Traffic
+from exeat.cli.traffic import Traffic, start_of
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.ids import AgentId, PersonId
+from exeat.evidence.model import DecisionLeaf
+from exeat.evidence.reader import EvidenceReader
 from exeat.policy.replay import BEYOND_POLICY
+from exeat.storage.ledger import SqliteLedgerReader
 
 SMALL = """@id("small") permit(principal, action == Action::"bank/transfer", resource)
   when { context.input.amount.lessThanOrEqual(decimal("100.0")) };
@@ -75,8 +78,21 @@ def test_agent_and_span_bound_it(run: Run, home: RecordedHome, small: Path) -> N
     home.record([home.request(("bank/transfer", LARGE), agent="other"), ("bank/transfer", LARGE)])
     assert replayed(run, home, small, "--agent", "other")["decided"] == 1
     assert replayed(run, home, small, "--since", "1h")["decided"] == 2
-    old = Traffic(home.path, home.state.snapshot(), time.time_ns() + 10**9, None)
-    assert list(old.decisions()) == []
+
+
+@requirement("POL-6")
+def test_a_span_begins_at_the_very_decision(home: RecordedHome) -> None:
+    for _ in range(4):  # a batch of three decisions each time, and others between
+        home.record([("bank/balance", {})] * 3)
+    with closing(SqliteLedgerReader(home.path / "ledger" / "gw1.db")) as source:
+        entries = [entry.leaf for entry in EvidenceReader(source).entries()]
+        starts = [start_of(source, int(leaf.at)) for leaf in entries]
+    assert all(start <= leaf.index for start, leaf in zip(starts, entries, strict=True))
+    assert starts[-1] > 0, "what lies before is not read"
+    known, decisions = home.state.snapshot(), [e for e in entries if isinstance(e, DecisionLeaf)]
+    for number, leaf in enumerate(decisions):
+        found = list(Traffic(home.path, known, int(leaf.at), None).decisions())
+        assert found[0].id == f"gw1-{leaf.index}" and len(found) == len(decisions) - number
 
 
 @requirement("POL-6")

@@ -23,6 +23,7 @@ from requirements import requirement
 from exeat.core.errors import Conflict
 from exeat.core.facts import Effect, Sink, tool_action
 from exeat.core.ids import AgentId, ServerId
+from exeat.core.kills import Target
 from exeat.core.request import AccessRequest, Caller
 from exeat.governance.answer import ActionAnswer, Answer, Permission, Proof, answer
 from exeat.policy.bundle import compile_bundle
@@ -59,7 +60,9 @@ def world(tmp_path: Path) -> World:
 
 def _pdp(world: World) -> Pdp:
     s = world.state.snapshot()
-    return compile_bundle(s.policy, s.tools, s.servers, agents=s.agents, people=s.people)
+    return compile_bundle(
+        s.policy, s.tools, s.servers, agents=s.agents, people=s.people, kills=s.kills
+    )
 
 
 def ask(world: World, policy: str = "", now: int = NOW) -> Answer:
@@ -236,3 +239,45 @@ def test_agent_and_state_of_two_moments_are_not_mixed(world: World) -> None:
     world.registry.suspend(BOT, act())
     with pytest.raises(Conflict, match="changed meanwhile"):
         answer(agent, world.state.snapshot(), _pdp(world), Kept(), NOW)
+
+
+@requirement("REG-10", "APP-9")
+@pytest.mark.parametrize(
+    ("target", "name", "all_stopped", "tools"),
+    [
+        (Target.AGENT, "bot", True, 3), (Target.OWNER, "ada", True, 3), (Target.ALL, "", True, 3),
+        (Target.SERVER, "git", False, 3), (Target.TOOL, "git/log", False, 1),
+        (Target.AGENT, "other", False, 0), (Target.USER, "eve", False, 0),
+    ],
+)  # fmt: skip
+def test_what_is_killed_is_never_permitted(
+    world: World, target: Target, name: str, all_stopped: bool, tools: int
+) -> None:
+    world.active("other")
+    kill = world.registry.kill(target, name, act())
+    found = ask(world, '@id("all") permit(principal, action, resource);').permitted
+    says = f"it is stopped by kill {kill.id}"
+    assert found.stopped == (says if all_stopped else "")
+    killed = [a for a in found.actions if a.action.startswith("git/") and a.why == says]
+    assert [each.permission for each in killed] == [Permission.NEVER] * tools
+
+
+@requirement("REG-10", "POL-7")
+def test_an_observed_agent_is_said_to_be_observed(world: World) -> None:
+    policy = '@id("x") permit(principal == Agent::"bot", action == Action::"git/push", resource);'
+    assert ask(world, policy).permitted.observed_until == ""
+    world.registry.observe(BOT, 3600, act())
+    observed = ask(world).permitted
+    assert observed.observed_until == "2027-01-15T09:00:00Z"
+    assert ask(world, now=NOW + 3600 * 10**9).permitted.observed_until == ""
+
+
+@requirement("REG-10", "APP-3")
+def test_whose_approval_a_call_waits_for(world: World) -> None:
+    policy = (
+        '@id("x") permit(principal, action == Action::"git/push", resource) when'
+        ' { context.session.controls.contains(Control::"approved_by_owner") };'
+    )
+    actions = {each.action: each for each in ask(world, policy).permitted.actions}
+    assert actions["git/push"].approvals == ("owner (the agent's owner or deputy)",)
+    assert actions["git/log"].approvals == ()

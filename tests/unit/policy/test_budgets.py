@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from requirements import requirement
 from exeat.core.controls import QUANTITY_MAX, Budget, Charge, Controls, Counts, Per
 from exeat.core.decision import Reason
 from exeat.core.ids import PersonId
-from exeat.policy.budgets import charges, unknown_actions
+from exeat.policy.budgets import charges
 from exeat.policy.controls import read_controls
 from exeat.policy.encode import Refused
 
@@ -194,12 +195,15 @@ def test_a_member_of_one_budget_says_nothing_in_another() -> None:
 
 
 @requirement("APP-8")
-def test_a_budget_of_what_is_not_there_is_found() -> None:
-    text = """
-budgets:
-- {id: mail, actions: [fs/*, bank/transfer], limit: 5, window: 1h}
-- {id: typo, actions: [bank/transfr, effect:pay, resources/read], limit: 5, window: 1h}
-"""
+def test_the_example_of_the_documentation_is_one() -> None:
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "set-budgets.md"
+    text = page.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
     controls, findings = read_controls({"controls.yaml": text})
     assert not findings
-    assert unknown_actions(controls, World().pdp.world) == (("typo", "bank/transfr"),)
+    found = {each.id: (each.counts, each.per, each.limit) for each in controls.budgets}
+    assert found == {
+        "payments": (Counts.AMOUNT, Per.AGENT, 10_005_000),
+        "strangers": (Counts.DISTINCT, Per.USER, 20),
+        "calls": (Counts.CALLS, Per.AGENT, 300),
+        "customers": (Counts.ROWS, Per.TOOL, 10_000),
+    }

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from ledger_world import CONTEXT, PERMIT, REQUEST
-from policies.policy_world import AGENT, NOW, World
+from policies.policy_world import AGENT, NOW, World, version
 from requirements import requirement
 
 from exeat.core.decision import Decision, Reason, Verdict
@@ -14,6 +14,7 @@ from exeat.core.ids import ActionId, PersonId
 from exeat.evidence.canonical import decode_leaf
 from exeat.evidence.entries import EntryWriter
 from exeat.evidence.model import Instance
+from exeat.policy.bundle import compile_bundle
 from exeat.policy.observe import observed
 
 DAY_NS = 86_400 * 10**9
@@ -134,3 +135,20 @@ def test_evidence_marks_it_for_ever() -> None:
     for reason, mode in ((Reason.OBSERVED, "observe"), (Reason.PERMITTED, "enforce")):
         leaf, _ = writer.decision((1, 2), REQUEST, replace(PERMIT, reason=reason), CONTEXT)
         assert decode_leaf(leaf).mode == mode  # type: ignore[union-attr]
+
+
+@requirement("POL-10")
+def test_budgets_bind_an_observed_agent(world: Any) -> None:
+    w = world(policy=NOTHING, agent=WATCHED)
+    budget = (
+        "budgets:\n- {id: few, actions: [fs/read], limit: 5, window: 1h}\n"
+        "- {id: sum, actions: [fs/read], counts: amount, argument: limit, limit: 9, window: 1h}\n"
+    )
+    made = replace(version(NOTHING), files={"a.cedar": NOTHING, "controls.yaml": budget})
+    pdp = compile_bundle(made, w.tools, w.servers, people=w.people)
+    decision = pdp.decide(w.call("fs/read", {"path": "/w", "limit": 2}))
+    assert decision.reason is Reason.OBSERVED
+    assert [charge.budget for charge in decision.charges] == ["few", "sum"]
+    assert "budget:few=1" in decision.obligations
+    wrong = pdp.decide(w.call("fs/read", {"path": "/w", "limit": -2}))
+    assert wrong.reason is Reason.AMOUNT_INVALID and wrong.verdict is Verdict.DENY

@@ -14,6 +14,7 @@ from requirements import requirement
 from exeat.core.decision import Decision, Reason
 from exeat.core.facts import PersonFacts
 from exeat.core.ids import PersonId
+from exeat.core.kills import Kills, Target
 from exeat.evidence.canonical import decode_leaf
 from exeat.evidence.entries import EntryWriter
 from exeat.evidence.model import Instance
@@ -113,10 +114,19 @@ def _differs(texts: list[str], call: tuple[str, dict[str, Any]], decision: Decis
 @requirement("POL-5")
 def test_another_registry_keeps_the_shadows(world: Any) -> None:
     w = world(policy=ALL + NO_BANK)
-    again = compile_bundle(
-        version(w.policy), w.tools, w.servers, people={}, previous=w.pdp
-    )  # fmt: skip
+    again = compile_bundle(version(w.policy), w.tools, w.servers, people={}, previous=w.pdp)
     assert again.decide(w.call("bank/balance")).would == ("shadow:deny:no-bank",)
+
+
+@requirement("POL-5")
+def test_who_is_killed_is_killed_for_the_shadows_too(world: Any) -> None:
+    w = world(policy=ALL + NO_BANK)
+    kills = Kills({(Target.ALL, ""): "k-1"})
+    again = compile_bundle(
+        version(w.policy), w.tools, w.servers, people={}, previous=w.pdp, kills=kills
+    )
+    decision = again.decide(w.call("bank/balance"))
+    assert (decision.reason, decision.would) == (Reason.KILLED, ())
 
 
 @requirement("POL-5", "EVD-1")

@@ -26,6 +26,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     governed.state,
     record.ledger,
     governed.policy,
+    governed.kills,
     governed.agents,
     governed.keys,
     governed.tools,

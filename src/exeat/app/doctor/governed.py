@@ -73,6 +73,22 @@ def policy(patient: Patient) -> Iterator[Finding]:
         yield ok("policy", f"Policy version {snapshot.policy.number} fits the registry.")
 
 
+def kills(patient: Patient) -> Iterator[Finding]:
+    """What stands still because somebody said so (APP-9)."""
+    if patient.snapshot is None:
+        yield skipped("kills", UNREAD)
+        return
+    for (target, name), kill in sorted(patient.snapshot.kills.of.items()):
+        what = f"{target.value.capitalize()} {name}" if name else "Everything"
+        yield warn(
+            f"kill:{kill}",
+            f"{what} is stopped by kill {kill}.",
+            f"`exeat kill --list` says why; an admin ends it: `exeat revive {kill}`.",
+        )
+    if not patient.snapshot.kills:
+        yield ok("kills", "Nothing is stopped by a kill.")
+
+
 def agents(patient: Patient) -> Iterator[Finding]:
     if patient.snapshot is None:
         yield skipped("agents", UNREAD)

@@ -38,12 +38,11 @@ class Grant:
         return not self.revoked_at and self.left > 0 and now < self.until
 
     def as_json(self) -> dict[str, Any]:
-        """For evidence: digests, never an argument or a bound."""
+        """For evidence: neither an argument nor a bound; ``bounds`` is salted as the hold's ``call``."""
         return {
             "action": self.binding.action,
             "agent": self.binding.agent,
             "any_run": self.any_run,
-            "arguments": self.binding.arguments,
             "bounds": self.bounds,
             "controls": sorted(self.controls),
             "hold": self.hold,

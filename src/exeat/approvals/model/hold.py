@@ -1,5 +1,6 @@
 """A held call, and what people said to it (APP-1 … APP-3)."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -57,7 +58,9 @@ class Answer:
 class Hold:
     """``sealed``: arguments and narrowed form, empty once they were forgotten.  ``asked``: people who
     could answer when it was made.  ``use_by``: of an approved one, when it expires unused.
-    ``attempts``: calls of the same binding while it waited.  Times: nanoseconds; 0: not yet."""
+    ``attempts``: calls of the same binding while it waited.  ``commitment``: to the binding,
+    under a salt that is sealed with the arguments and forgotten with them.  Times: nanoseconds;
+    0: not yet."""
 
     id: str
     binding: Binding
@@ -69,6 +72,7 @@ class Hold:
     asked: tuple[PersonId, ...]
     asked_at: int
     expires_at: int
+    commitment: str
     state: HoldState = HoldState.PENDING
     attempts: int = 1
     decided_at: int = 0
@@ -85,14 +89,13 @@ class Hold:
         return tuple(each for each in self.answers if each.word is Word.APPROVE)
 
     def as_json(self) -> dict[str, Any]:
-        """For evidence: digests, never an argument."""
+        """For evidence: neither an argument nor a digest by which one could be guessed."""
         b = self.binding
         return {
             "action": b.action,
             "agent": b.agent,
             "alternatives": [list(each) for each in self.alternatives],
-            "arguments": b.arguments,
-            "binding": b.digest,
+            "call": self.commitment,
             "expires_at": self.expires_at,
             "pin": b.pin,
             "slice": b.slice,
@@ -103,12 +106,18 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The real call, as the agent wrote it and as it would leave (APP-1)."""
+    """The real call, as the agent wrote it and as it would leave (APP-1).  ``salt``: hexadecimal."""
 
     arguments: Mapping[str, Any]
     narrowed: Mapping[str, Any] | None
     beside: str = ""
+    salt: str = ""
 
     @property
     def leaving(self) -> Mapping[str, Any]:
         return self.arguments if self.narrowed is None else self.narrowed
+
+
+def committed(salt: str, what: str) -> str:
+    """SHA-256 in hex: whoever knows salt and value can check it, and nobody else can guess the value."""
+    return hashlib.sha256(f"{salt}\n{what}".encode()).hexdigest()

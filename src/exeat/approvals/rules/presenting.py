@@ -100,6 +100,8 @@ def presented(hold: Hold, shown: Shown | None, standing: Standing) -> dict[str, 
         "arguments_digest": b.arguments,
         "pin": b.pin,
         "slice": b.slice,
+        "commitment": hold.commitment,
+        "salt": "" if shown is None else shown.salt,
     }
 
 

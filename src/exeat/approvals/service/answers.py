@@ -1,13 +1,12 @@
 """Answering: an authenticated person approves or denies what was shown (APP-2, APP-3, APP-6)."""
 
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Final
 
 from exeat.approvals.model.bounds import Bounds
 from exeat.approvals.model.exact import exact
 from exeat.approvals.model.grant import Grant
-from exeat.approvals.model.hold import MINUTE_NS, Answer, Hold, HoldState, Shown, Word
+from exeat.approvals.model.hold import MINUTE_NS, Answer, Hold, HoldState, Shown, Word, committed
 from exeat.approvals.model.standing import Standing
 from exeat.approvals.rules import authority
 from exeat.approvals.rules.fitting import check
@@ -102,8 +101,9 @@ class Answers:
             raise _may_not(hold, said, standing)
         answer = Answer(said.person, said.word, said.channel, now, said.reason, given)
         if said.word is Word.DENY:
+            others = (each for each in hold.answers if each.person != said.person)
             denied = replace(
-                hold, state=HoldState.DENIED, decided_at=now, answers=(*hold.answers, answer)
+                hold, state=HoldState.DENIED, decided_at=now, answers=(*others, answer)
             )
             return self._close(tx, hold, denied, answer, asked_kind("denied", hold), said)
         shown = open_hold(self._seals, hold)
@@ -115,7 +115,9 @@ class Answers:
                 )
             check(said.bounds, shown.leaving, now)
             sealed = seal_bounds(self._seals, hold, said.person, said.bounds)
-            answer = replace(answer, bounds=_digest(hold, said.bounds), sealed=sealed)
+            answer = replace(
+                answer, bounds=committed(shown.salt, exact(said.bounds.as_json())), sealed=sealed
+            )
         return self._approved(tx, hold, answer, said, shown, standing)
 
     def _approved(
@@ -200,11 +202,11 @@ def _open(tx: ApprovalsChange, id: str, said: Said, now: int) -> Hold:
             remedy="When the agent calls again, it is asked again.",
         )
     for each in hold.answers:
-        if each.person == said.person:
+        reconsidered = each.word is Word.APPROVE and said.word is Word.DENY
+        if each.person == said.person and not reconsidered:
             raise Conflict(
                 f"{said.person} has already answered {id}: {each.word}.",
-                remedy="Somebody else must answer, or deny it: exeat approvals deny "
-                f"{id} --as ANOTHER",
+                remedy=f"Somebody else must answer; to take it back: exeat approvals deny {id}",
             )
     return hold
 
@@ -246,8 +248,3 @@ def _check_reason(reason: str) -> None:
             "The reason is long or holds control characters.",
             remedy=f"Say it in one line of at most {REASON_MAX_CHARS} characters.",
         )
-
-
-def _digest(hold: Hold, bounds: Bounds) -> str:
-    """Bound to the hold, so that it does not tell which values the bounds name elsewhere."""
-    return sha256(f"{hold.id}\n{exact(bounds.as_json())}".encode()).hexdigest()

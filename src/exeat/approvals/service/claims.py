@@ -1,12 +1,13 @@
 """Claiming: a call that policy would hold asks whether people have said yes (APP-2, APP-11, APP-12)."""
 
 import base64
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from exeat.approvals.model.grant import scope
-from exeat.approvals.model.hold import EXEAT, GATEWAY, SECOND_NS, Hold, HoldState
+from exeat.approvals.model.hold import EXEAT, GATEWAY, SECOND_NS, Hold, HoldState, committed
 from exeat.approvals.model.standing import Standing
 from exeat.approvals.rules import authority
 from exeat.approvals.rules.fitting import fits
@@ -24,6 +25,9 @@ DENIAL_STANDS_NS: Final = HOUR_NS
 ASKED_MAX: Final = 50
 NAMED_MAX: Final = 5
 ID_BYTES: Final = 10
+COUNT_EVERY_NS: Final = SECOND_NS
+COUNTED_MAX: Final = 1000
+SALT_BYTES: Final = 16
 Draw = Callable[[int], bytes]
 """That many random bytes."""
 
@@ -36,9 +40,37 @@ class Caps:
     per_hour: int = HOLDS_PER_HOUR
 
 
+class Attempts:
+    """Calls of holds that wait, until they are written: within a second of the last time they are only
+    counted.  So the count of a hold is of at least so many calls."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._of: dict[str, tuple[int, int]] = {}
+
+    def count(self, hold: str, now: int) -> bool:
+        """One more.  False: it is to be written now, and is not counted here."""
+        with self._lock:
+            written_at, uncounted = self._of.get(hold, (0, 0))
+            if now - written_at >= COUNT_EVERY_NS:
+                return False
+            self._of[hold] = (written_at, uncounted + 1)
+            return True
+
+    def take(self, hold: str, now: int) -> int:
+        """Those that are to be written, this one among them."""
+        with self._lock:
+            if len(self._of) >= COUNTED_MAX:
+                self._of.clear()
+            _, uncounted = self._of.get(hold, (0, 0))
+            self._of[hold] = (now, 0)
+            return uncounted + 1
+
+
 class Claims:
     def __init__(self, store: ApprovalsStore, seals: Seals, draw: Draw, caps: Caps) -> None:
         self._store, self._seals, self._draw, self._caps = store, seals, draw, caps
+        self._attempts = Attempts()
 
     def claim(self, held: Held, standing: Standing, now: int) -> Claim:
         """In one transaction, the first that applies:
@@ -53,8 +85,8 @@ class Claims:
         Raises StateUnavailable, VaultFailed.
         """
         with self._store.read() as read:
-            if declined := self._only_denied(read, held, now):
-                return declined
+            if found := self._known(read, held, now):
+                return found
         self._seals.ready()
         with self._store.change() as tx:
             return (
@@ -122,7 +154,7 @@ class Claims:
         for hold in tx.holds_of(held.binding.digest):
             waits = hold.state is HoldState.PENDING and now < hold.expires_at
             if waits and labels <= set(hold.binding.labels):
-                tx.attempted(hold.id)
+                tx.attempted(hold.id, self._attempts.take(hold.id, now))
                 return _waiting(hold)
         return None
 
@@ -132,13 +164,21 @@ class Claims:
                 return Declined(hold.id, "denied", "A person who was asked said no.")
         return None
 
-    def _only_denied(self, read: ApprovalsRead, held: Held, now: int) -> Declined | None:
-        """The same without waiting for other writers: who repeats a denied call slows nobody."""
+    def _known(self, read: ApprovalsRead, held: Held, now: int) -> Pending | Declined | None:
+        """2 and 3 without waiting for other writers: who repeats a call that waits, or was denied, slows
+        nobody."""
         known = read.holds_of(held.binding.digest)
-        if any(h.state is not HoldState.DENIED for h in known):
+        if not known or read.grants_of(scope(held.binding), now):
             return None
-        if known and not read.grants_of(scope(held.binding), now):
+        if all(hold.state is HoldState.DENIED for hold in known):
             return self._denied(read, held, now)
+        if any(hold.state is HoldState.APPROVED for hold in known):
+            return None
+        labels = set(held.binding.labels)
+        for hold in known:
+            waits = hold.state is HoldState.PENDING and now < hold.expires_at
+            if waits and labels <= set(hold.binding.labels):
+                return _waiting(hold) if self._attempts.count(hold.id, now) else None
         return None
 
     # ---- 4, 5 and 6
@@ -156,7 +196,7 @@ class Claims:
         able = authority.able(held.alternatives, held.binding, standing)
         if not able:
             return Declined("", "nobody", "Nobody who could approve this call is there to ask.")
-        hold_id = new_id("h", self._draw)
+        hold_id, salt = new_id("h", self._draw), self._draw(SALT_BYTES).hex()
         hold = Hold(
             hold_id,
             held.binding,
@@ -164,10 +204,11 @@ class Claims:
             held.why,
             held.effect,
             held.sink,
-            seal_held(self._seals, hold_id, held),
+            seal_held(self._seals, hold_id, held, salt),
             tuple(sorted(able))[:ASKED_MAX],
             now,
             authority.deadline(held.alternatives, now, standing),
+            committed(salt, held.binding.digest),
         )
         tx.add_hold(hold, told(asked_kind("requested", hold), hold, now))
         return _waiting(hold)

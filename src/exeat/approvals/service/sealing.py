@@ -14,8 +14,9 @@ from exeat.core.grant import Held
 from exeat.core.ids import PersonId
 
 
-def seal_held(seals: Seals, id: str, held: Held) -> bytes:
-    text = exact({"arguments": held.arguments, "beside": held.beside, "narrowed": held.narrowed})
+def seal_held(seals: Seals, id: str, held: Held, salt: str) -> bytes:
+    named = {"arguments": held.arguments, "beside": held.beside, "narrowed": held.narrowed}
+    text = exact({**named, "salt": salt})
     return seals.seal(f"hold:{id}", text.encode())
 
 
@@ -27,7 +28,7 @@ def open_hold(seals: Seals, hold: Hold) -> Shown:
             remedy="Evidence keeps what was decided: exeat evidence show",
         )
     value = read_exact(seals.open(hold.subject, hold.sealed).decode())
-    return Shown(value["arguments"], value["narrowed"], value["beside"])
+    return Shown(value["arguments"], value["narrowed"], value["beside"], value["salt"])
 
 
 def seal_bounds(seals: Seals, hold: Hold, person: PersonId, bounds: Bounds) -> bytes:

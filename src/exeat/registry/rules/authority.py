@@ -6,7 +6,7 @@ from exeat.core.errors import Conflict
 from exeat.registry.model.agent import Agent
 from exeat.registry.model.person import ADMIN, Person
 
-_STOPPING: Final = frozenset({"suspend", "retire", "revoke a key of"})
+_STOPPING: Final = frozenset({"suspend", "retire", "revoke a key of", "enforce policy on"})
 
 
 def require_admin(actor: Person, verb: str) -> None:
