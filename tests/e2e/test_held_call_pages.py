@@ -98,9 +98,11 @@ def test_alone_the_user_confirms_with_a_passkey(office: Office) -> None:
         assert made == {"next": "/passkeys"}
         page = ada.get(f"{link}/approve")
         assert "Confirm" in page.text and "Approve" not in page.text
-        assert ada.submit(page).status_code == 409, "having signed in is not enough"
-        page = ada.get(f"{link}/approve")
         seen = page.text.partition('data-seen="')[2].partition('"')[0]
+        csrf = page.text.partition('name="csrf" content="')[2].partition('"')[0]
+        form, origin = {"csrf": csrf, "seen": seen}, {"origin": control}
+        refused = ada.client.post(f"{link}/approve", data=form, headers=origin)
+        assert refused.status_code == 409, "having signed in is not enough"
         options = ada.script(f"{path}/approve/options", {"seen": seen}, page)
         said = {"seen": seen, "reason": "", "credential": key.get(options)}
         assert ada.script(f"{path}/approve/passkey", said) == {"next": path}

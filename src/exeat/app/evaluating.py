@@ -31,6 +31,9 @@ from exeat.policy.preconditions import REMEDIES
 
 MODE: Final = "evaluate"
 CAUSE: Final = "evaluated"
+HELD: Final = (
+    "A person has to approve this call, and nobody was asked. Make it through the gateway."
+)
 Observed = Callable[[ServerId, str, str], str]
 """(server, tool, its pin) → digest of the definition that the server showed last; of a server that nobody
 has looked at, the pin."""
@@ -76,7 +79,7 @@ class Evaluating:
             decision.permitted,
             decision.reason.value,
             enforced.id,
-            decision.remedy,
+            HELD if decision.hold else decision.remedy,
             decision.obligations,
             decision.narrowed,
             decision.hold,

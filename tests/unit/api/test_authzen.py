@@ -285,6 +285,7 @@ async def test_a_hold_says_what_would_be_needed_and_asks_nobody(pdp: Pdp) -> Non
     assert answer["decision"] is False
     assert answer["context"]["reason"] == "approval_required"
     assert answer["context"]["hold"] == {"alternatives": [["approved_by_owner"]]}
+    assert "nobody was asked" in answer["context"]["remedy"]
     assert pdp.verdicts() == ["hold"] and pdp.ledger.outcomes == []
     with pdp.state.approvals.read() as read:
         assert read.load(AgentId("bot"), pdp.portal.now, 0).pending == 0

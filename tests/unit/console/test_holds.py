@@ -92,7 +92,7 @@ class Desk:
     ) -> httpx2.Response:
         """As passkey.js does it.  ``other``: what is answered instead of what was asked."""
         await browser.get(f"/holds/{hold}/{word}")
-        seen = browser.hidden("seen") or self.found(hold).binding.digest
+        seen = self.found(hold).binding.digest
         path = f"/holds/{hold}/{word}"
         options = await browser.script(f"{path}/options", {"seen": seen})
         assert options.status_code == 200, options.text
@@ -326,7 +326,9 @@ async def test_a_role_of_passkeys_takes_a_fresh_one_and_nothing_less(desk: Desk)
     ada, key = await desk.with_passkey(ADA)
     page = await ada.get(f"/holds/{hold}/approve")
     assert 'id="answer"' in page.text and 'id="go"' not in page.text
-    refused = await ada.submit(f"/holds/{hold}/approve", seen=ada.hidden("seen"))
+    assert f'data-seen="{desk.found(hold).binding.digest}"' in page.text
+    assert page.text.count("<form") == 1, "the key Enter must not send a form"
+    refused = await ada.submit(f"/holds/{hold}/approve", seen=desk.found(hold).binding.digest)
     assert refused.status_code == 409 and desk.state(hold) is HoldState.PENDING
     done = await desk.confirm(ada, key, hold)
     assert (done.status_code, done.json()) == (200, {"next": f"/holds/{hold}"})
@@ -355,7 +357,7 @@ async def test_a_challenge_serves_one_answer_alone(desk: Desk) -> None:
     assert (await desk.confirm(ada, key, hold, credential="x")).status_code == 422
 
     await bob.get(f"/holds/{hold}/approve")  # in another session
-    seen, path = bob.hidden("seen"), f"/holds/{hold}/approve"
+    seen, path = desk.found(hold).binding.digest, f"/holds/{hold}/approve"
     await ada.get(path)
     options = (await ada.script(f"{path}/options", {"seen": seen})).json()
     said = {"seen": seen, "reason": "", "credential": bobs.get(options)}
@@ -392,7 +394,7 @@ async def test_alone_the_user_confirms_and_nobody_calls_it_an_approval(desk: Des
     uma, key = await desk.with_passkey(UMA)
     texts = [(await uma.get(f"/holds/{hold}{path}")).text for path in ("", "/approve")]
     assert "DE02" in texts[0] and 'id="approve"' in texts[0] and "Confirm" in texts[1]
-    refused = await uma.submit(f"/holds/{hold}/approve", seen=uma.hidden("seen"))
+    refused = await uma.submit(f"/holds/{hold}/approve", seen=desk.found(hold).binding.digest)
     assert refused.status_code == 409 and desk.state(hold) is HoldState.PENDING
     assert (await desk.confirm(uma, key, hold)).status_code == 200
     texts.append((await uma.get(f"/holds/{hold}")).text)
