@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from worlds import World, definition
+from worlds import Seen, World, definition
 
 from exeat.core.controls import Charge, Order
 from exeat.core.errors import ExeatError, StateUnavailable
@@ -43,7 +43,7 @@ TOOLS = [
     definition("pay", {"amount": {"type": "integer"}}),
     definition("find", {"limit": {"type": "integer"}, "query": {"type": "string"}}),
 ]
-PROFILES = {"find": {"profile_confirmed": True, "monotone": (("limit", Order.LESS),)}}
+PROFILES = {"find": {"profile_confirmed": True, "monotone": {"limit": Order.LESS}}}
 URLS = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"url": {}}}}
 
 
@@ -166,6 +166,12 @@ class Holding(World):
         self.gate = Gate(self.people, self.purse)
         self.settings = GatewaySettings(hold_wait_s=self.wait, holds_url=self.url)
 
+    async def __aenter__(self) -> "Holding":
+        await super().__aenter__()
+        if not self.legacy:  # it is modern only
+            self.upstream.own["initialize"] = _refuses
+        return self
+
     def pay(self, amount: int = 5, meta: Mapping[str, Any] | None = None, **more: Any) -> bytes:
         params = {"name": "pay", "arguments": {"amount": amount}, "_meta": meta or {}, **more}
         return self.modern("tools/call", params)
@@ -181,6 +187,10 @@ class Holding(World):
         if policy is not None:
             self.policy = policy
         self.state.view = self.view(**agent)
+
+
+async def _refuses(seen: Seen) -> None:
+    seen.error(-32022)
 
 
 def reason(answer: Any) -> str:

@@ -33,7 +33,9 @@ def filter_for(enforced: Enforced) -> ResultFilter | None:
 def questions(found: ResultFilter, value: dict[str, Any]) -> dict[str, Any]:
     """An ``input_required`` result with its questions, looked at, and the state, which goes out sealed;
     whatever else it says does not pass.  Raises Nonsense if a question cannot pass."""
-    kept = {key: value[key] for key in ("resultType", "requestState") if key in value}
+    kept: dict[str, Any] = {
+        key: value[key] for key in ("resultType", "requestState") if key in value
+    }
     asked = value.get("inputRequests")
     if not isinstance(asked, dict):
         return kept

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from holding import BROKEN, HELD, URLS, Holding, reason, verdicts
+from holding import ASKING, BROKEN, HELD, URLS, Holding, reason, verdicts
 from requirements import requirement
 from worlds import UP, Answer, Client, Seen, until
 
@@ -472,3 +472,38 @@ async def test_answers_to_a_servers_questions_are_not_lost_in_a_wait() -> None:
         answers = [r.arguments for r, _ in world.ledger.decisions if "exeat/answer" in r.arguments]
         assert len(answers) == 2, "decided again after the wait"
         assert ("ok", "answered") in world.ledger.ended
+
+
+@requirement("APP-4", "GW-4", "GW-7")
+async def test_a_legacy_clients_answers_are_decided_again_after_the_wait() -> None:
+    """They went nowhere when the call was held, and what was permitted then may not be so any more."""
+
+    async def asks(seen: Seen) -> None:
+        if "inputResponses" in seen.message["params"]:
+            seen.result({"content": [], "resultType": "complete"})
+            return
+        question = {"method": "elicitation/create", "params": {"message": "who?"}}
+        seen.result({"resultType": "input_required", "inputRequests": {"q": question}})
+
+    async with Holding(policy=HELD + ASKING) as world:
+        world.upstream.script = asks
+        session = await world.session(capabilities={"elicitation": {"form": {}}})
+        async with kept(world, world.old_pay(session)) as client:
+            world.people.say("approved")
+            await client.head()
+            (question,) = Answer(200, {}, await client.chunk()).events
+            said = {"action": "accept", "content": {"name": "Ada"}}
+            head = {"mcp-session-id": session, "mcp-protocol-version": "2025-11-25"}
+            message = {"jsonrpc": "2.0", "id": question["id"], "result": said}
+            assert (await world.ask(world.raw(message, head))).status == 202
+            await until(lambda: len(world.people.asked) == 2)
+            await until(lambda: bool(world.front.holds._waiting))
+            assert ("failed", "not_sent") in world.ledger.ended
+            world.people.say("approved")
+            (last,) = Answer(200, {}, await client.chunk()).events
+        assert "content" in last["result"]
+        sent = world.upstream.calls[-1].message["params"]["inputResponses"]
+        assert sent == {"q": said}
+        answers = [d for r, d in world.ledger.decisions if "exeat/answer" in r.arguments]
+        assert [each.permitted for each in answers] == [True, True]
+        assert world.ledger.ended[-2:] == [("ok", "answered"), ("ok", "")]

@@ -290,7 +290,9 @@ async def test_what_did_not_leave_is_given_back_once(how: str) -> None:
             client.write(await find(world, "modern"))
             await until(lambda: bool(world.ledger.held))
             if how == "closed":
+                (call,) = world.front.calls
                 world.upstreams.follow({})
+                await until(lambda: call.route.upstream.closed)
             elif how == "suspended":
                 world.changed(lifecycle=Lifecycle.SUSPENDED)
             elif how == "client gone":
