@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exeat.core.decision import Decision, Reason
 from exeat.core.errors import ExeatError, Invalid
+from exeat.core.obligations import on_result
 from exeat.core.request import AccessRequest
 from exeat.core.strictjson import MalformedJson, parse
 from exeat.core.upstream_auth import ConsentNeeded
@@ -195,6 +196,9 @@ class Call:
     def _send(self, enforced: Enforced) -> bool:
         """False if nothing left."""
         self.filter = filter_for(enforced)
+        if self.filter is not None:
+            asked = on_result(enforced.decision.obligations)
+            self._front.afterwards.redacted(self.route.principal, self.route.server.id, asked)
         if self.turn is not None:
             self._handle = self.turn.handle
             if (
@@ -366,8 +370,8 @@ class Call:
     def link_notification(self, method: str, params: bytes) -> None:
         if method == "notifications/tools/list_changed":
             self.route.upstream.said_changed()
-        if self.filter is not None and method in SERVER_NOTIFICATIONS:
-            clean = self.filter.notification(method, params)
+        if method in SERVER_NOTIFICATIONS:
+            clean = self._cleaned(method, params)
             if clean is None:
                 return
             params = clean
@@ -377,6 +381,12 @@ class Call:
             self.answer.notification(method, params)
         else:
             self._front.pipeline.ledger.count("server_notification_unknown", None)
+
+    def _cleaned(self, method: str, params: bytes) -> bytes | None:
+        if self.filter is not None:
+            return self.filter.notification(method, params)
+        principal, server = self.route.principal, self.route.server.id
+        return self._front.afterwards.clean(principal, server, method, params)
 
     def _cancelled(self, params: bytes) -> None:
         """A modern server may end this very request; a legacy one, a question of its own."""
