@@ -4,6 +4,7 @@ import os
 import re
 import time
 from html import unescape
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
@@ -25,6 +26,7 @@ class Browser:
         self.control = control
         self.client = httpx2.Client(timeout=20, follow_redirects=False)
         self.visited: list[str] = []
+        self.csrf = ""
 
     def close(self) -> None:
         self.client.close()
@@ -58,6 +60,15 @@ class Browser:
         if answer.status_code in (302, 303):
             return self.get(urljoin(url, answer.headers["location"]))
         return answer
+
+    def script(self, path: str, said: Any, page: httpx2.Response | None = None) -> Any:
+        """As our own script sends it, from ``page`` or the last one that was such."""
+        if page is not None:
+            self.csrf = page.text.partition('name="csrf" content="')[2].partition('"')[0]
+        fields = {"origin": self.control, "x-csrf-token": self.csrf}
+        answer = self.client.post(f"{self.control}{path}", json=said, headers=fields)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
 
     def sign_in(self, home: Home, person: PersonId = ADA) -> None:
         """With a one-time link, as ``exeat person link`` makes it."""

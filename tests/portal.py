@@ -12,6 +12,7 @@ import httpx2
 from joserfc import jwt
 from joserfc.jwk import ECKey
 from registry_world import ADA, NOW, World
+from starlette.types import ASGIApp
 
 from exeat.app.control_app import Beside, control_app
 from exeat.core.ids import PersonId
@@ -71,12 +72,22 @@ class Portal:
         self.web = Web()
         self.site = site_at(ISSUER, 8718, frozenset())
         self.mint = Mint(ISSUER, KEY, random)
-        resources = Resources.at("http", "127.0.0.1", 8717, (), "")
-        self.app = control_app(
-            state, self.site, self.mint, resources, self.web, _settled, lambda: self.now, beside
-        )
+        self.app = self.served(beside)
         self.clients = Clients(state.authorization, random)
         self.sign_in = SignIn(state.sign_in, RelyingParty("localhost", ISSUER), random)
+
+    def served(self, beside: Beside | None) -> ASGIApp:
+        resources = Resources.at("http", "127.0.0.1", 8717, (), "")
+        return control_app(
+            self.state,
+            self.site,
+            self.mint,
+            resources,
+            self.web,
+            _settled,
+            lambda: self.now,
+            beside,
+        )
 
     def doing(self, actor: PersonId = ADA) -> Doing:
         return Doing(actor, "test", self.now, "for a test")

@@ -7,8 +7,9 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from gateways import Gateway, running
-from homes import ADA, Home
+from gateways import Gateway, denied, running
+from homes import ADA, BOB, Home
+from offices import CONFIRMED, Office
 from playwright.sync_api import Page, Route, sync_playwright
 from portal import CALLBACK, authorize_path
 from requirements import requirement
@@ -30,6 +31,13 @@ def home(tmp_path: Path) -> Iterator[Home]:
     (made.path / "operator").write_text("ada\n")
     yield made
     made.state.close()
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    made = Office(tmp_path)  # before the browser's own loop runs in this thread
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -112,6 +120,46 @@ def test_link_passkey_sign_in_consent(home: Home, page: Page) -> None:
 
         page.goto(link)  # it was used
         assert "unknown, was used" in page.inner_text("main")
+
+
+@requirement("APP-3", "APP-4")
+def test_a_held_call_is_confirmed_with_a_passkey(office: Office, page: Page) -> None:
+    """The page follows by itself; the answer is a link, a page, a passkey."""
+    home = office.home
+    (home.path / "operator").write_text("ada\n")
+    home.registry.depart(BOB, home.act())
+    home.registry.apply_policy({"office.cedar": CONFIRMED}, ADA, home.act())
+    office.key = home.key("bot", ADA)
+    with running(Gateway(home.path, hold_wait_s="0")) as gateway:
+        office.gateway = gateway
+        page.goto(_printed_link(gateway))
+        page.click("#use-link")
+        page.wait_for_url("**/passkeys")
+        page.click("#enrol")
+        page.wait_for_selector(".rows li")
+
+        wire = office.wire()
+        wire.offers = {"elicitation": {"url": {}}}
+        call = {"name": "pay", "arguments": {"amount": 500, "to": "eve"}}
+        result = wire.ask("tools/call", call, "pay")["result"]
+        ((key, question),) = result["inputRequests"].items()
+        page.goto(question["params"]["url"])
+        assert page.inner_text("#state") == "waits"
+        _no_overflow(page)
+        page.click("#approve")
+        page.wait_for_selector("#answer")
+        _no_overflow(page)
+        page.fill("#reason", "agreed")
+        page.click("#answer")
+        page.wait_for_url(question["params"]["url"])
+        assert page.inner_text("#state") == "confirmed"
+        retry = {
+            **call, "requestState": result["requestState"],
+            "inputResponses": {key: {"action": "accept"}},
+        }  # fmt: skip
+        assert not denied(wire.ask("tools/call", retry, "pay"))
+        page.reload()
+        assert page.inner_text("#state") == "confirmed, and made"
 
 
 def _no_overflow(page: Page) -> None:

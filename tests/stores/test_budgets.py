@@ -280,3 +280,29 @@ def test_the_clock_is_the_databases(state: Any) -> None:
     assert abs(refused.free_at - time.time_ns() - 10 * S) < 10 * S
     assert state.budgets.prune() == 0
     assert state.budgets.reserve([], "nothing") is None
+
+
+@requirement("APP-8", "POL-8")
+def test_a_look_says_what_reserving_would_and_takes_nothing(desk: Desk) -> None:
+    """Counts, amounts and distinct values; now, when full, and when there is room again."""
+    some = [desk.charge(member=name, budget="d") for name in ("a", "b")]
+    for charges in ([desk.charge(2)], some, [desk.charge(2), *some]):
+        assert desk.budgets.look(charges) is None
+    assert totals(desk) == {}
+    desk.take(desk.charge(2), *some)
+    before = totals(desk)
+    desk.now += 4 * S
+    for charges in (
+        [desk.charge(1)], [desk.charge(2)], [desk.charge(9)],
+        [desk.charge(member="a", budget="d")],
+        [desk.charge(member=name, budget="d") for name in ("a", "c")],
+        [desk.charge(member=name, budget="d") for name in ("a", "c", "e")],
+    ):  # fmt: skip
+        looked = desk.budgets.look(charges)
+        assert totals(desk) == before
+        desk.calls += 1
+        assert looked == desk.budgets.reserve(charges, f"c{desk.calls}")
+        desk.budgets.release(f"c{desk.calls}")
+    desk.now += 7 * S
+    assert desk.budgets.look([desk.charge(3)]) is None
+    assert desk.budgets.look([]) is None

@@ -19,11 +19,13 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from exeat.api.approvals import Endpoint
+from exeat.api.evaluation import Evaluator
 from exeat.app.control_app import Beside, control_app
 from exeat.app.fetching import make_fetcher
 from exeat.app.issuers import oauth_key
 from exeat.app.settings import Settings
 from exeat.app.tls import Certificate
+from exeat.console.holds import Held
 from exeat.console.upstreams import Consents
 from exeat.core.errors import Conflict, ExeatError
 from exeat.core.ids import PersonId
@@ -164,6 +166,10 @@ class Control:
         """Set before the start: how assertions of trusted issuers are checked (ID-JAG)."""
         self.approvals: Endpoint | None = None
         """Set before the start: where signed answers to held calls come in (APP-5)."""
+        self.evaluator: Evaluator | None = None
+        """Set before the start: the PDP for other enforcement points (POL-8)."""
+        self.held: Held | None = None
+        """Set before the start: held calls, of which pages tell (APP-4)."""
 
     def _app(self, gateway_port: int, settled: Settled) -> ASGIApp:
         settings = self._settings
@@ -183,7 +189,7 @@ class Control:
             resources,
             fetching,
             settled,
-            beside=Beside(self.consents, self.check, self.approvals),
+            beside=Beside(self.consents, self.check, self.approvals, self.evaluator, self.held),
         )
 
     async def start(self, gateway_port: int, tls: Certificate | None, settled: Settled) -> None:

@@ -12,8 +12,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from exeat.api import approvals as answers
-from exeat.api import oauth, oauth_metadata
-from exeat.console import consent, signin, upstreams
+from exeat.api import authzen, oauth, oauth_metadata
+from exeat.api.evaluation import Evaluator
+from exeat.console import consent, holds, signin, upstreams
 from exeat.console.pages import Console
 from exeat.identity.authorization.model.doing import Doing
 from exeat.identity.authorization.rules.resources import Resources
@@ -44,11 +45,14 @@ FAILURES_PER_MINUTE: Final = 20
 @dataclass(frozen=True, slots=True)
 class Beside:
     """``consents``: pages on which people give access to upstreams (ID-9).  ``check``: of assertions
-    of trusted issuers (ID-JAG).  ``approvals``: where signed answers come in (APP-5)."""
+    of trusted issuers (ID-JAG).  ``approvals``: where signed answers come in (APP-5).  ``evaluator``:
+    the PDP for other enforcement points (POL-8).  ``held``: of which pages tell (APP-4)."""
 
     consents: upstreams.Consents | None = None
     check: Check | None = None
     approvals: answers.Endpoint | None = None
+    evaluator: Evaluator | None = None
+    held: holds.Held | None = None
 
 
 def control_app(
@@ -102,6 +106,13 @@ def control_app(
         routes += upstreams.routes(console, beside.consents)
     if beside.approvals is not None:
         routes += answers.routes(beside.approvals)
+    if beside.evaluator is not None:
+        failures = Attempts(FAILURES_PER_MINUTE, 60, clock)
+        routes += authzen.routes(
+            authzen.Endpoint(issuer, authentication, beside.evaluator, failures)
+        )
+    if beside.held is not None:
+        routes += holds.routes(console, beside.held)
     app = Starlette(routes=routes)
     app.mount("/static", StaticFiles(packages=[("exeat.console", "static")]))
     return Guard(app, site)

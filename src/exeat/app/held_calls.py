@@ -25,11 +25,12 @@ FAILURES_PER_MINUTE: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class HeldCalls:
-    """``endpoint`` None: no secret is set, so no signed answer can be one."""
+    """``endpoint`` None: no secret is set, so no signed answer can be one.  ``standing``: blocks."""
 
     approvals: Approvals
     endpoint: Endpoint | None
     noticing: Noticing
+    standing: Callable[[], Standing]
 
 
 def open_held_calls(
@@ -54,7 +55,8 @@ def open_held_calls(
     targets = Targets(settings.approval_webhook_url or "", settings.approval_notifier_url or "")
     poster = Poster(make_fetcher(settings), targets) if targets.names else None
     sources = Sources(secret, standing, clock)
-    return HeldCalls(approvals, endpoint, Noticing(approvals, state.leases, poster, sources))
+    noticing = Noticing(approvals, state.leases, poster, sources)
+    return HeldCalls(approvals, endpoint, noticing, standing)
 
 
 def webhook_secret(

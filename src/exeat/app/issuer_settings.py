@@ -36,6 +36,7 @@ class IssuerSettings(BaseModel):
     audiences: dict[str, str] = Field(default_factory=dict)
     client_claims: tuple[str, ...] = ("client_id", "azp", "appid")
     user_claim: str = "sub"
+    workload: dict[str, str] = Field(default_factory=dict)
     scopes: dict[str, str] = Field(default_factory=dict)
     unscoped: bool = False
     life_max_s: int = Field(default=86_400, ge=60, le=30 * 86_400)
@@ -50,6 +51,7 @@ class IssuerSettings(BaseModel):
             audiences=self.audiences,
             client_claims=self.client_claims,
             user_claim=self.user_claim,
+            workload=self.workload,
             scopes=self.scopes,
             unscoped=self.unscoped,
             life_max_s=self.life_max_s,

@@ -21,6 +21,7 @@ from exeat.app.accepting import Accepting
 from exeat.app.claims import BudgetsKept, PeopleAsked
 from exeat.app.control import Control, listening_sockets
 from exeat.app.descriptors import fitted
+from exeat.app.evaluating import Evaluating
 from exeat.app.held_calls import open_held_calls
 from exeat.app.issuers import make_tokens, oauth_key
 from exeat.app.journal import Journal
@@ -37,6 +38,7 @@ from exeat.app.strangers import Strangers
 from exeat.app.tls import Certificate, certificate, warn_of_plain_http
 from exeat.app.upstream_access import make_credentials
 from exeat.app.vault import Opener, open_vault, without_vault_key
+from exeat.console.holds import Held
 from exeat.core.errors import Conflict, ExeatError, NotFound
 from exeat.core.facts import ServerSpec, ToolFacts
 from exeat.core.ids import ActionId, ServerId
@@ -184,6 +186,14 @@ class Gateway:
             control.consents = Consent(self.credentials, self._spec, time.time_ns)
             control.check = tokens.assertion
             control.approvals = self.held_calls.endpoint
+            control.held = Held(self.held_calls.approvals, self.held_calls.standing)
+            control.evaluator = Evaluating(
+                self.front.pipeline,
+                self._definition,
+                state.budgets,
+                lambda: self.live.view.pdp.controls,
+                control.issuer,
+            )
         self._shared = listener
         self._accepting: Accepting | None = None
         self._relister: asyncio.Task[None] | None = None
@@ -270,6 +280,13 @@ class Gateway:
     def _asked(self) -> None:
         """Somebody may have been asked for an approval."""
         self.held_calls.noticing.wake()
+
+    def _definition(self, server: ServerId, tool: str, pin: str) -> str:
+        """As the server showed it last; of one that nobody has looked at, ``pin``."""
+        upstream = self.upstreams.servers.get(server)
+        return (
+            upstream.observed.get(tool, "") if upstream is not None and upstream.observed else pin
+        )
 
     def _spec(self, server: str) -> ServerSpec | None:
         return self.live.view.snapshot.specs.get(ServerId(server))

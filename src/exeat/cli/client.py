@@ -24,7 +24,7 @@ from exeat.cli.desk import (
 )
 from exeat.core.errors import ExeatError, Invalid
 from exeat.core.ids import AgentId
-from exeat.identity.authorization.model.client import SECRET_LIFE_MAX_DAYS, Client
+from exeat.identity.authorization.model.client import EVALUATE, SECRET_LIFE_MAX_DAYS, Client
 from exeat.identity.authorization.model.doing import SECOND_NS
 from exeat.identity.authorization.model.grant import ACCESS_LIFE_MAX_S
 from exeat.identity.authorization.service.clients import REGISTERED, Clients, New
@@ -55,7 +55,7 @@ def list_clients(home: HomeOption = None, as_json: JsonOption = False) -> None:
                 c.id,
                 c.kind.value,
                 c.auth.value,
-                c.agent or " ".join(c.redirects),
+                c.agent or " ".join(c.redirects) or ("evaluates" if EVALUATE in c.grants else ""),
                 show_time(c.ends_at) if c.live(now) else "ended",
             )
             for c in clients
@@ -77,6 +77,10 @@ def add(  # noqa: PLR0913 - one per option
     jwks: Annotated[
         Path | None, typer.Option("--jwks", help="Its public keys (private_key_jwt); no secret.")
     ] = None,
+    evaluates: Annotated[
+        bool,
+        typer.Option("--evaluates", help="It asks for decisions on any agent (AuthZEN), no more."),
+    ] = False,
     secret: Annotated[
         bool, typer.Option("--secret", help="A client with --redirect gets a secret, too.")
     ] = False,
@@ -85,7 +89,7 @@ def add(  # noqa: PLR0913 - one per option
     home: HomeOption = None,
     as_: AsOption = None,
 ) -> None:
-    """Add a client: with --redirect for people's sign-in, or with --agent for an agent by itself."""
+    """Add a client: with --redirect for people's sign-in, --agent for an agent by itself, or --evaluates."""
     desk = open_desk(home, as_)
     new = New(
         slug("a client", name),
@@ -93,7 +97,8 @@ def add(  # noqa: PLR0913 - one per option
         tuple(redirect or ()),
         None if agent is None else AgentId(agent),
         "" if jwks is None else _read(jwks),
-        secret=jwks is None and (secret or agent is not None),
+        secret=jwks is None and (secret or agent is not None or evaluates),
+        evaluates=evaluates,
     )
     clients = Clients(desk.state.authorization, os.urandom)
     made, shown = clients.add(new, doing(desk, reason))

@@ -91,7 +91,8 @@ class PolicySeen(_Leaf, frozen=True):
 class DecisionLeaf(_Leaf, frozen=True, omit_defaults=True):
     """One decision, durable before its effect.  ``now`` is the time that the PDP saw, ``at`` the
     ledger's own, never decreasing.  ``bundle``: the policy digest named by the decision.
-    ``mode``: ``enforce``, or ``observe`` of a permit that policy would have refused (POL-7).  ``would``:
+    ``mode``: ``enforce``, ``evaluate`` of one that somebody else enforces (POL-8), or ``observe`` of a
+    permit that policy would have refused (POL-7).  ``would``:
     what an observed agent would have met, and what shadow policies say (POL-5); entries without any,
     and those of exeat 0.1, do not have it."""
 

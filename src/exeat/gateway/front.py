@@ -381,6 +381,10 @@ class Front:
         call.submit(turn.link)
         return call
 
+    def linked_again(self, call: Call) -> None:
+        """A call that waited for people, and whose link is gone by now."""
+        self.spawn(self._later(call), call.broke)
+
     async def _later(self, call: Call) -> None:
         """The server must be probed, started or opened first; a denial needs none of that."""
         route = call.route

@@ -162,6 +162,7 @@ class Tokens:
             life_max_s=issuer.life_max_s,
             client_claims=("sub",) if workload else issuer.client_claims,
             user_claim=issuer.user_claim,
+            workload=issuer.workload,
             own=self.own,
         )
         if isinstance(read, Refused):

@@ -142,6 +142,30 @@ class SqlBudgets:
                     pruned += 1
         return pruned
 
+    def look(self, charges: Iterable[Charge]) -> Exhausted | None:
+        """What ``reserve`` would say now; nothing is taken, so it may say something else a moment later."""
+        u = budget_uses.c
+        with reading(self._engine) as connection:
+            now = self._now(connection)
+            for group in _groups(charges):
+                live = (u.budget == group.budget) & (u.share == group.share)
+                live &= u.at > now - group.window
+                members = sa.func.count(sa.distinct(sa.case((u.member != "", u.member))))
+                amounts = sa.func.coalesce(
+                    sa.func.sum(sa.case((u.member == "", u.amount), else_=0)), 0
+                )
+                spent = int(
+                    connection.execute(sa.select(amounts + members).where(live)).scalar_one()
+                )
+                need = group.amount
+                if group.members:
+                    of = live & u.member.in_(group.members)
+                    query = sa.select(sa.func.count(sa.distinct(u.member))).where(of)
+                    need = len(group.members) - int(connection.execute(query).scalar_one())
+                if need > group.limit - spent:
+                    return _exhausted(group, spent, _free_at(connection, group, spent, need))
+        return None
+
     # ---- for people
 
     def shares(self, budget: Budget) -> tuple[Share, ...]:

@@ -34,6 +34,7 @@ _MACHINES: Final = (
     "/oauth/jwks",
     "/.well-known/",
     "/approvals/answers",
+    "/access/v1/",
 )
 
 

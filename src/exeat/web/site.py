@@ -9,6 +9,7 @@ from exeat.core.errors import Invalid
 
 _OWN_PATH: Final = re.compile(
     r"/(?:passkeys)?|/oauth/authorize\?[\x21-\x5b\x5d-\x7e]*|/upstreams/consent/[A-Za-z0-9._-]+"
+    r"|/holds/[a-z0-9-]{1,64}(?:/(?:approve|deny))?"
 )
 NEXT_MAX_CHARS: Final = 8192
 _ADDRESS: Final = re.compile(r"https?://(?:\[[0-9a-f:]+\]|[a-z0-9.-]+)(?::[0-9]{1,5})?")

@@ -39,6 +39,22 @@ def kinds(home: Home) -> list[str]:
     return [w.event.kind for w in home.state.outbox.take(1000)]
 
 
+@requirement("POL-8")
+def test_add_a_client_that_asks_for_decisions(home: Home, run: Run) -> None:
+    code, out, err = run("client", "add", "pep", "--evaluates", *args(home))
+    assert code == 0 and "secret: " in out and "shown once" in err
+    assert "evaluates" in run("client", "list", "--home", home.path)[1]
+    for more in (("--agent", "bot"), ("--redirect", "https://app.example/cb")):
+        code, _, err = run("client", "add", "both", "--evaluates", *more, *args(home))
+        assert code != 0 and "--evaluates" in err
+    keys = home.path / "keys.json"
+    keys.write_text("{}")
+    code, _, err = run("client", "add", "k", "--evaluates", "--jwks", str(keys), *args(home))
+    assert code != 0 and "--jwks" in err
+    code, _, err = run("client", "add", "b", "--evaluates", *args(home, "bob"))
+    assert code != 0 and "role admin" in err
+
+
 @requirement("ID-6")
 @requirement("ID-7")
 def test_add_a_client_that_is_an_agent(home: Home, run: Run) -> None:

@@ -57,7 +57,8 @@ async def test_a_call_in_flight_is_cancelled(world: World, target: Target, name:
     asking = asyncio.ensure_future(world.ask(world.tool()))
     await until(lambda: len(world.upstream.calls) == 2)
     assert kill(world, target, name) == {"k-1": 1}
-    assert "error" in (await asking).json
+    told = (await asking).json["error"]
+    assert told["data"]["reason"] == "killed" and "carried out is unknown" in told["message"]
     await until(lambda: world.upstream.calls[1].connection in world.upstream.lost)
     assert world.ledger.ended[-1] == ("cancelled", "killed")
     assert not world.front.calls

@@ -549,6 +549,41 @@ async def test_a_user_whose_claim_is_left_out_is_not_nobody() -> None:
 
 
 @requirement("ID-5")
+@pytest.mark.parametrize(
+    ("workload", "claims"),
+    [
+        (
+            {"preferred_username": "service-account-{client}"},
+            {"preferred_username": "service-account-c1"},
+        ),
+        ({"idtyp": "app"}, {"idtyp": "app"}),
+        ({"sub": "{client}@clients"}, {"sub": "c1@clients"}),
+    ],
+)
+async def test_a_client_for_itself_in_the_providers_own_words(
+    workload: dict[str, str], claims: dict[str, str]
+) -> None:
+    """Keycloak, Entra, Auth0: ``sub`` of client credentials is another word than the client."""
+    idp = Idp()
+    tokens = idp.tokens(workload=workload)
+    async with world(idp, tokens=tokens) as w:
+        itself = await w.ask(w.tool(key=idp.token(**{"sub": "f00d", **claims})))
+        assert itself.status == 200 and w.ledger.decisions[0][0].caller.user is None
+        assert len(w.upstream.calls) == 1
+        for other in (
+            {"sub": "f00d"},
+            {"sub": "f00d", **dict.fromkeys(claims, "service-account-c2")},
+        ):
+            answer = await w.ask(w.tool(key=idp.token(**other)))
+            assert answer.json["result"]["_meta"]["exeat/denied"]["reason"] != "permitted"
+        delegated = await w.ask(
+            w.tool(key=idp.token(**{"sub": "f00d", **claims}, act={"sub": "c1"}))
+        )
+        assert "exeat/denied" in delegated.json["result"]["_meta"], "a chain is somebody's"
+        assert len(w.upstream.calls) == 1
+
+
+@requirement("ID-5")
 async def test_a_person_called_like_a_workload_is_not_that_agent() -> None:
     """Only a token without a client is a workload's: else its subject is a person of that client."""
     idp = Idp()

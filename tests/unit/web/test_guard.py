@@ -144,6 +144,10 @@ async def test_a_database_that_is_gone_is_said_plainly(portal: Portal, tmp_path:
 @requirement("ID-8")
 def test_own_paths() -> None:
     assert own_path("/passkeys") == "/passkeys"
+    for path in ("/holds/h-abc", "/holds/h-abc/approve", "/holds/h-abc/deny"):
+        assert own_path(path) == path
+    for path in ("/holds/", "/holds//evil.example", "/holds/h-abc/revoke", "/holds/h\\evil"):
+        assert own_path(path) == "/"
     assert own_path("/oauth/authorize?a=b&c=%2F") == "/oauth/authorize?a=b&c=%2F"
     consent = "/upstreams/consent/eyJhbGciOiJkaXIifQ..a_b-c.d"  # where an agent led a person to
     assert own_path(consent) == consent

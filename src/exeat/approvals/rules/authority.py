@@ -21,7 +21,7 @@ def stands(control: str, person: PersonId, binding: Binding, standing: Standing)
     if not standing.live(person):
         return False
     if control == CONFIRMED_BY_USER:
-        return standing.solo and person == binding.user
+        return standing.solo and binding.user in (None, person)
     role = _role(control, standing)
     if role is None or person == binding.user:
         return False

@@ -50,26 +50,35 @@ async function enrol() {
   });
 }
 
-async function signIn(next) {
-  const options = await post("/sign-in/options", {});
+async function assertion(path, body) {
+  const options = await post(path, body);
   options.challenge = bytes(options.challenge);
   delete options.allowCredentials;
   const shown = await navigator.credentials.get({ publicKey: options });
   const response = shown.response;
-  return post("/sign-in/passkey", {
-    next,
-    credential: {
-      id: shown.id,
-      rawId: text(shown.rawId),
-      type: shown.type,
-      response: {
-        clientDataJSON: text(response.clientDataJSON),
-        authenticatorData: text(response.authenticatorData),
-        signature: text(response.signature),
-        userHandle: response.userHandle ? text(response.userHandle) : null,
-      },
+  return {
+    id: shown.id,
+    rawId: text(shown.rawId),
+    type: shown.type,
+    response: {
+      clientDataJSON: text(response.clientDataJSON),
+      authenticatorData: text(response.authenticatorData),
+      signature: text(response.signature),
+      userHandle: response.userHandle ? text(response.userHandle) : null,
     },
-  });
+  };
+}
+
+async function signIn(next) {
+  const credential = await assertion("/sign-in/options", {});
+  return post("/sign-in/passkey", { next, credential });
+}
+
+async function answer(data) {
+  const seen = data.seen;
+  const reason = document.getElementById("reason").value;
+  const credential = await assertion(`${data.path}/options`, { seen });
+  return post(`${data.path}/passkey`, { seen, reason, credential });
 }
 
 function on(id, act) {
@@ -91,3 +100,4 @@ function on(id, act) {
 
 on("enrol", enrol);
 on("sign-in", (button) => signIn(button.dataset.next));
+on("answer", (button) => answer(button.dataset));

@@ -38,7 +38,9 @@ class TrustedIssuer:
     ``audiences``: what the issuer writes into ``aud`` → the resource URI it stands for, where the two
     differ (``api://exeat`` → ``https://gateway.example/mcp``).  ``client_claims``: the first that is
     there names the client.  ``scopes``: the issuer's word → ours; others stay as they are.
-    ``unscoped``: its tokens carry none of ours, so registry and policy alone bound them.
+    ``workload``: claim → text (``{client}`` is the client), all of which tell a token that a client got for
+    itself where ``sub`` is another word than the client's.  ``unscoped``: its tokens carry none of
+    ours, so registry and policy alone bound them.
     ``life_max_s``: tokens that have longer to live are refused (ID-6).
     Raises Invalid for algorithms that prove nothing (``none``, HS256 …).
     """
@@ -50,6 +52,7 @@ class TrustedIssuer:
     audiences: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     client_claims: tuple[str, ...] = ("client_id", "azp", "appid")
     user_claim: str = "sub"
+    workload: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     scopes: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     unscoped: bool = False
     life_max_s: int = 86_400

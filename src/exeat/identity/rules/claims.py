@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Final
 
 from exeat.identity.model.token import (
@@ -25,6 +26,9 @@ _NOT_OF_ACCESS: Final = ("at_hash", "c_hash", "s_hash", "events")
 _THUMBPRINT_CHARS: Final = 43  # SHA-256 in base64url
 
 
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
 class _Bad(Exception):
     def __init__(self, flaw: Flaw) -> None:
         self.flaw = flaw
@@ -38,14 +42,19 @@ def read_claims(
     life_max_s: int,
     client_claims: Sequence[str] = ("client_id", "azp"),
     user_claim: str = "sub",
+    workload: Mapping[str, str] = _NOTHING,
     own: str = "",
 ) -> Claims | Refused:
-    """``now``: nanoseconds.  ``own``: our own issuer, whose grants are ended by their plain name."""
+    """``now``: nanoseconds.  ``own``: our own issuer, whose grants are ended by their plain name.
+    ``workload``: claims by which a token that a client got for itself is told, if its ``sub`` is another
+    word for the client."""
     try:
         _check_kind(claims)
         expires = _times(claims, now, life_max_s)
         client = _first(claims, client_claims)
-        subject = _user(claims, user_claim, client)
+        subject = (
+            client if _for_itself(claims, workload, client) else _user(claims, user_claim, client)
+        )
         names = [_text(claims, name) for name in ("grant", "jti")]
         if issuer != own:
             names = [f"{issuer} {name}" for name in names if name]
@@ -120,6 +129,17 @@ def _user(claims: Mapping[str, Any], claim: str, client: str) -> str:
     if not named and subject not in ("", client):
         raise _Bad(Flaw.CLAIMS)
     return named
+
+
+def _for_itself(claims: Mapping[str, Any], workload: Mapping[str, str], client: str) -> bool:
+    """Client credentials, in the provider's own words: ``{client}`` stands for the client, which some
+    write in small letters."""
+    if not workload or not client or claims.get("act") is not None:
+        return False
+    return all(
+        _text(claims, name) in {says.replace("{client}", each) for each in (client, client.lower())}
+        for name, says in workload.items()
+    )
 
 
 def _audience(value: Any) -> frozenset[str]:

@@ -235,6 +235,9 @@ class SignIn:
         with self._store.change() as tx:
             tx.sweep(now)
             tx.put_challenge(self._challenge("sign-in", visit, challenge, None, now))
+        return self._options(challenge)
+
+    def _options(self, challenge: bytes) -> dict[str, Any]:
         options = webauthn.generate_authentication_options(
             rp_id=self._party.id,
             challenge=challenge,
@@ -242,9 +245,8 @@ class SignIn:
         )
         return options_to_json_dict(options)
 
-    def finish_sign_in(self, visit: str, said: dict[str, Any], now: int) -> tuple[str, Session]:
-        """WebAuthn 7.2.  A counter that does not grow means a copied passkey: refused."""
-        waiting = self._take("sign-in", visit, now)
+    def _shown(self, said: dict[str, Any]) -> tuple[AuthenticationCredential, Passkey]:
+        """What the browser says, and the passkey that it names.  Raises Unauthenticated."""
         try:
             shown = parse_authentication_credential_json(said)
         except (WebAuthnException, ValueError, KeyError, TypeError):
@@ -253,6 +255,45 @@ class SignIn:
             known = read.passkey_by(shown.raw_id)
         if known is None or shown.response.user_handle != user_handle(known.person):
             raise Unauthenticated(_REFUSED, remedy="It may have been removed; ask for a link.")
+        return shown, known
+
+    # ---- one answer
+
+    def begin_answer(self, cookie: str, session: Session, about: str, now: int) -> dict[str, Any]:
+        """What ``navigator.credentials.get()`` needs, to confirm one thing alone.  ``about``: what, in
+        full; the challenge serves this session for nothing else."""
+        challenge = self._draw(HANDLE_RANDOM_BYTES)
+        holder = f"{cookie}\n{about}"
+        with self._store.change() as tx:
+            tx.sweep(now)
+            tx.put_challenge(self._challenge("answer", holder, challenge, session.person, now))
+        return self._options(challenge)
+
+    def finish_answer(
+        self, cookie: str, session: Session, about: str, said: dict[str, Any], now: int
+    ) -> Passkey:
+        """Once per challenge, and by a passkey of the session's own person."""
+        waiting = self._take("answer", f"{cookie}\n{about}", now)
+        shown, known = self._shown(said)
+        if known.person != session.person or waiting.person != session.person:
+            raise Unauthenticated(_REFUSED, remedy="Use a passkey of your own.")
+        count = self._verified(shown, waiting, known)
+        with self._store.change() as tx:
+            if (
+                tx.passkey_by(known.credential) != known
+                or not tx.person_live(known.person)
+                or tx.session(session.digest) is None
+            ):
+                raise Unauthenticated(_REFUSED)
+            tx.used_passkey(known.id, count, now)
+        return known
+
+    # ---- sign-in, finished
+
+    def finish_sign_in(self, visit: str, said: dict[str, Any], now: int) -> tuple[str, Session]:
+        """WebAuthn 7.2.  A counter that does not grow means a copied passkey: refused."""
+        waiting = self._take("sign-in", visit, now)
+        shown, known = self._shown(said)
         count = self._verified(shown, waiting, known)
         with self._store.change() as tx:
             again = tx.passkey_by(known.credential)

@@ -12,6 +12,8 @@ REFRESH: Final = "refresh_token"
 CREDENTIALS: Final = "client_credentials"
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
+EVALUATE: Final = "urn:exeat:evaluate"
+"""No grant type but a right: to ask for decisions on any agent (AuthZEN), and for nothing else."""
 NAME_MAX_CHARS: Final = 100
 REDIRECTS_MAX: Final = 10
 SECRET_RANDOM_BYTES: Final = 32
@@ -39,8 +41,9 @@ class ClientAuth(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Client:
     """``agent``: for client credentials, the one agent that it is (ID-6); such a client has no
-    redirect URIs, and one with redirect URIs has no agent.  ``jwks``: its public keys as JSON, or
-    empty.  ``name`` is what it calls itself: shown as such, and never trusted."""
+    redirect URIs, and one with redirect URIs has no agent; one that only evaluates has neither.
+    ``jwks``: its public keys as JSON, or empty.  ``name`` is what it calls itself: shown as such, and
+    never trusted."""
 
     id: str
     kind: ClientKind

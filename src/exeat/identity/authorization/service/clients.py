@@ -10,6 +10,7 @@ from exeat.identity.authorization.model.client import (
     CLIENT_LIFE_MAX_DAYS,
     CODE,
     CREDENTIALS,
+    EVALUATE,
     EXCHANGE,
     JWT_BEARER,
     REDIRECTS_MAX,
@@ -51,6 +52,7 @@ class New:
     agent: AgentId | None = None
     jwks: str = ""
     secret: bool = field(default=False)
+    evaluates: bool = False
 
 
 class Clients:
@@ -145,11 +147,13 @@ def _require_admin(tx: AuthorizationChange, doing: Doing) -> None:
 
 
 def _made(new: New, secret: str, now: int) -> Client:
-    if bool(new.redirects) == (new.agent is not None):
+    if bool(new.redirects) + (new.agent is not None) + new.evaluates != 1:
         raise Invalid(
-            "A client either signs people in, or is one agent.",
-            remedy="Give --redirect URI (and its owner chooses the agent), or --agent NAME.",
+            "A client either signs people in, or is one agent, or asks for decisions.",
+            remedy="Give --redirect URI (and its owner chooses the agent), --agent NAME, or --evaluates.",
         )
+    if new.evaluates and not secret:
+        raise Invalid("A client that asks for decisions has a secret.", remedy="Leave out --jwks.")
     limit = SECRET_LIFE_MAX_DAYS if secret else CLIENT_LIFE_MAX_DAYS
     if not 0 < new.days <= limit:
         raise Invalid(f"Such a client lives 1 to {limit} days.")
@@ -183,6 +187,8 @@ def _made(new: New, secret: str, now: int) -> Client:
 
 def _grants(new: New, method: ClientAuth) -> frozenset[str]:
     """Only who proves who it is may bring an identity provider's assertion (ID-JAG)."""
+    if new.evaluates:
+        return frozenset({EVALUATE})
     if new.agent is not None:
         return frozenset({CREDENTIALS, EXCHANGE})
     return frozenset({CODE, REFRESH} if method is ClientAuth.NONE else {CODE, REFRESH, JWT_BEARER})
