@@ -534,10 +534,13 @@ class Call:
             self.link_failed("answered with a malformed error", sent=True)
             return
         body = error_body(code, text, value.get("data"))
+        rows = 0
         if self.filter is not None:
             body = self.filter.error(body)
+            rows = self.filter.summary.passed
         self.answer.final(error_message(self.request.id, body), error_code=code)
-        self.finish("rpc_error", digest=hashlib.sha256(body).digest(), size=len(body))
+        digest = hashlib.sha256(body).digest()
+        self.finish("rpc_error", digest=digest, size=len(body), rows=rows)
 
     def link_failed(self, reason: str, *, sent: bool) -> None:
         self._fail(reason, sent=sent)

@@ -147,7 +147,8 @@ class ResultFilter:
         if structured is not _MISSING:
             value[_STRUCTURED] = structured
         if rows:
-            cut = max(cut, caps.cap_blocks(value, rows))
+            kept, less = caps.cap_blocks(value, rows)
+            passed, cut = max(passed, kept), max(cut, less)
         less = 0
         if self._on.bytes:
             fits = check.is_valid if check is not None else _anything
@@ -226,7 +227,7 @@ class ResultFilter:
             raise Withheld("it is not an error of JSON-RPC")
         data = value.get("data")
         if self._on.rows:
-            data = caps.cap_rows(data, self._on.rows)[0]
+            data, self.summary.passed, _ = caps.cap_rows(data, self._on.rows)
         new = self._plain({"code": code, "message": message, "data": data}, data)
         code, message, data = new["code"], new["message"], new["data"]
         if self.summary.removed:

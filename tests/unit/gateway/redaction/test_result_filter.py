@@ -592,3 +592,32 @@ def test_members_of_the_protocol_are_no_way_around() -> None:
     said = b'{"progressToken":"ada@example.com","progress":1}'
     assert guard.notification("notifications/progress", said) == said, "it is the client's own"
     assert b"ada@" not in (guard.notification("notifications/message", said) or b"")
+
+
+@requirement("APP-8")
+@pytest.mark.parametrize(
+    ("structured", "content", "counted"),
+    [
+        ({}, "a\nb\nc", 3),
+        ({"n": 1}, json.dumps(PEOPLE), 2),
+        ({"rows": [1, 2, 3, 4]}, "four of them", 4),
+        ({"rows": [1]}, json.dumps(list(range(99))), 5),
+        ({"rows": list(range(99))}, "", 5),
+        (None, "one", 5),
+    ],
+)
+def test_rows_are_counted_wherever_they_passed(
+    structured: Any, content: str, counted: int
+) -> None:
+    """A budget is given back what the result did not use, so the longer of its two forms counts."""
+    guard = ResultFilter(OnResult(rows=5), None, "d")
+    beside = {} if structured is None else {"structuredContent": structured}
+    guard.result(json.dumps({**text(content), **beside}).encode())
+    assert guard.summary.passed == counted
+
+
+@requirement("APP-8")
+def test_rows_of_an_error_are_counted() -> None:
+    guard = ResultFilter(OnResult(rows=3), None, "d")
+    out = parse(guard.error(b'{"code":-1,"message":"m","data":{"rows":[1,2,3,4,5]}}'))
+    assert out["data"] == {"rows": [1, 2, 3]} and guard.summary.passed == 3
