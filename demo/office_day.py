@@ -59,16 +59,20 @@ class Recorded:
     policies: tuple[str, ...]
     outcome: str
     mode: str
+    obligations: tuple[str, ...]
+    approval: str
 
 
 @dataclass(slots=True)
 class World:
-    """``folder`` holds everything; ``home`` is exeat's."""
+    """``folder`` holds everything; ``home`` is exeat's.  ``hold_wait_s``: how long the gateway keeps a held
+    call open."""
 
     folder: Path
     port: int = field(default_factory=free_port)
     office_port: int = field(default_factory=free_port)
     control_port: int = field(default_factory=free_port)
+    hold_wait_s: int = 0
     gateway: subprocess.Popen[bytes] | None = None
 
     @property
@@ -97,7 +101,8 @@ class World:
 
     def environ(self) -> dict[str, str]:
         kept = {**os.environ, "EXEAT_HOME": str(self.home), "NO_COLOR": "1"}
-        return {**kept, "EXEAT_CONTROL_PORT": str(self.control_port)}
+        settings = {"CONTROL_PORT": self.control_port, "HOLD_WAIT_S": self.hold_wait_s}
+        return {**kept, **{f"EXEAT_{name}": str(value) for name, value in settings.items()}}
 
     def exeat(self, *words: str, expect: int = 0) -> str:
         """Run one `exeat` command; returns what it printed."""
@@ -148,6 +153,7 @@ class World:
             Recorded(
                 leaf.index, leaf.agent.id, leaf.action.id, leaf.verdict, leaf.reason,
                 leaf.policies, outcomes.get(leaf.index, ""), leaf.action.upstream_mode,
+                leaf.obligations, leaf.approval,
             )
             for leaf in leaves
             if isinstance(leaf, DecisionLeaf) and leaf.action.method == "tools/call"
@@ -201,22 +207,30 @@ def prepare(world: World) -> dict[str, str]:
     for server in ("time", "git", "office"):
         exeat("server", "observe", server)
         exeat("tool", "pin", server, "--all", "--reason", "reviewed for the demo")
-    exeat("tool", "profile", "time/get_current_time", "--as-proposed", "--reason", "it reads")
+    profiles(world)
     keys = {}
     for agent, owner, deputy in (("assistant", "ada", "bob"), ("intern-bot", "cleo", "dan")):
         servers = [word for server in ("time", "git", "office") for word in ("--server", server)]
         people = ["--owner", owner, "--deputy", deputy]
-        until = [
-            "--effect",
-            "read",
-            "--effect",
-            "execute",
-            "--ends",
-            time.strftime("%Y-12-31", time.gmtime(time.time() + 86_400 * 400)),
-        ]
-        exeat("agent", "add", agent, *people, *servers, *until)
+        effects = [word for each in ("read", "pay", "execute") for word in ("--effect", each)]
+        ends = time.strftime("%Y-12-31", time.gmtime(time.time() + 86_400 * 400))
+        exeat("agent", "add", agent, *people, *servers, *effects, "--ends", ends)
         exeat("agent", "accept", agent, "--as", owner)
         exeat("agent", "activate", agent, "--reason", "demo")
         keys[agent] = exeat("key", "issue", agent, "--quiet").strip()
+    said = exeat("policy", "test", str(HERE / "policies"))
+    if ", 0 failed" not in said:
+        raise Failed(f"the cases of the policies: {said}")
     exeat("policy", "apply", str(HERE / "policies"), "--reason", "first policy of the demo")
     return keys
+
+
+def profiles(world: World) -> None:
+    """What some tools do, as a person confirms it; all others count as the worst."""
+    confirmed = {
+        "time/get_current_time": ["--as-proposed"],
+        "office/transfer": ["--effect", "pay", "--sink", "external"],
+        "office/search_mail": ["--effect", "read", "--sink", "private", "--narrows", "limit=less"],
+    }
+    for tool, words in confirmed.items():
+        world.exeat("tool", "profile", tool, *words, "--reason", "reviewed for the demo")

@@ -16,126 +16,18 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
 
 import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from office_day import Failed, Recorded, World, found, office_server, prepare
+from office_day import Failed, World, found, office_server, prepare
+from outcomes import KEPT_OPEN_S, OUTCOMES, kept_open, switched_off
 from rich.console import Console
 from rich.table import Table
 from sign_in import Person, Told, at_endpoint, stock_client
-
-NOTICE_S: Final = 30.0
-CALL_S: Final = 20.0
-
-
-@contextlib.asynccontextmanager
-async def agent(world: World, key: str) -> AsyncIterator[Client]:
-    """The official SDK's client, with the agent's key, on the endpoint of all its servers."""
-    headers = {"Authorization": f"Bearer {key}"}
-    async with (
-        httpx2.AsyncClient(headers=headers, timeout=CALL_S * 2) as http,
-        Client(streamable_http_client(world.url, http_client=http), mode="auto") as client,
-    ):
-        yield client
-
-
-@dataclass(slots=True)
-class Story:
-    """Plays the scenes one by one; each becomes a line of the table."""
-
-    world: World
-    keys: dict[str, str]
-    lines: list[tuple[str, str, str, str]] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-
-    def expect(self, holds: bool, what: str) -> None:
-        if not holds:
-            self.wrong.append(what)
-
-    def line(self, tried: str, happened: str, why: str, evidence: str) -> None:
-        self.lines.append((tried, happened, why, evidence))
-
-    async def settled(self, number: int) -> Recorded:
-        """The entry with that number, once its outcome is on record too (it is written behind the call)."""
-        deadline = time.monotonic() + CALL_S
-        while True:
-            entry = next(each for each in self.world.recorded() if each.number == number)
-            if entry.outcome or entry.verdict == "deny" or time.monotonic() > deadline:
-                return entry
-            await asyncio.sleep(0.02)
-
-    async def permitted(
-        self, client: Client, tool: str, arguments: dict[str, Any], tried: str
-    ) -> None:
-        before = len(self.world.recorded())
-        result = await client.call_tool(tool, arguments)
-        new = self.world.recorded()[before:]
-        self.expect(not result.is_error, f"{tried}: should have been carried out: {text(result)}")
-        self.expect(len(new) == 1, f"{tried}: {len(new)} decisions on record instead of one")
-        entry = await self.settled(new[0].number)
-        self.expect(
-            entry.verdict == "permit" and entry.outcome == "ok", f"{tried}: the ledger says {entry}"
-        )
-        self.line(
-            tried, "[green]permitted[/]", f"policy {', '.join(entry.policies)}", f"#{entry.number}"
-        )
-
-    async def denied(
-        self, client: Client, tool: str, arguments: dict[str, Any], tried: str, reason: str
-    ) -> None:
-        before = len(self.world.recorded())
-        executed = len(self.world.executed())
-        result = await client.call_tool(tool, arguments)
-        entry = self.world.recorded()[before]
-        said = (result.meta or {}).get("exeat/denied", {})
-        self.expect(bool(result.is_error), f"{tried}: should have been denied")
-        self.expect(
-            said.get("reason") == reason, f"{tried}: the agent was told {said or text(result)}"
-        )
-        self.expect(
-            entry.verdict == "deny" and entry.reason == reason, f"{tried}: the ledger says {entry}"
-        )
-        self.expect(
-            str(said.get("decision", "")).endswith(f"-{entry.number}"),
-            f"{tried}: {said} names no entry",
-        )
-        self.expect(len(self.world.executed()) == executed, f"{tried}: the server carried it out")
-        why = text(result).partition("Denied by exeat: ")[2].partition(" (reason")[0]
-        self.line(tried, "[red]denied[/]", why, f"#{entry.number}")
-
-    async def hidden(
-        self, client: Client, tool: str, arguments: dict[str, Any], tried: str
-    ) -> None:
-        names = {each.name for each in (await client.list_tools()).tools}
-        answers = []
-        for name in (tool, "office__no_such_tool"):
-            try:
-                answers.append(text(await client.call_tool(name, arguments)))
-            except MCPError as error:
-                answers.append(str(error))
-        entry = self.world.recorded()[-2]
-        same = answers[0].replace(tool, "X") == answers[1].replace("office__no_such_tool", "X")
-        self.expect(
-            tool not in names and "office__transfer" in names,
-            f"{tried}: the list shows {sorted(names)}",
-        )
-        self.expect(same, f"{tried}: differs from an unknown tool: {answers}")
-        self.expect(entry.verdict == "deny", f"{tried}: the ledger says {entry}")
-        self.line(
-            tried,
-            "[red]hidden[/]",
-            "not in its list; calling it says “unknown tool”",
-            f"#{entry.number}",
-        )
-
-
-def text(result: Any) -> str:
-    return "".join(getattr(block, "text", "") for block in result.content)
+from story import CALL_S, Story, agent, asking_for_a_report, first, text, until
 
 
 async def everyday(story: Story) -> None:
@@ -248,10 +140,7 @@ async def entered(url: str, auth: httpx2.Auth) -> str:
         async with connected(url, auth):
             return ""
     except BaseExceptionGroup as group:
-        first: BaseException = group
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        return str(first)
+        return str(first(group))
     except MCPError as error:
         return str(error)
 
@@ -290,14 +179,6 @@ async def seen_change(client: Client) -> bool:
     }
 
 
-async def until(holds: Callable[[], Awaitable[bool]], otherwise: str) -> None:
-    deadline = time.monotonic() + NOTICE_S
-    while not await holds():
-        if time.monotonic() > deadline:
-            raise Failed(otherwise)
-        await asyncio.sleep(0.2)
-
-
 async def owner_leaves(story: Story) -> None:
     async with agent(story.world, story.keys["intern-bot"]) as client:
         await story.permitted(
@@ -315,24 +196,15 @@ async def owner_leaves(story: Story) -> None:
         )  # fmt: skip
 
 
-async def killed(story: Story) -> None:
+async def crashed(story: Story) -> None:
     """kill -9 while the office works on a call; after the restart the record says what is known."""
     world = story.world
-    before = len(world.recorded())
-
-    async def ask() -> None:
-        async with agent(world, story.keys["assistant"]) as client:
-            await client.call_tool("office__slow_report", {})
-
-    call = asyncio.create_task(ask())
-
-    async def begun() -> bool:
-        return bool(world.executed("slow_report"))
-
-    await until(begun, "the slow report did not begin")
-    world.stop(signal.SIGKILL)
-    with contextlib.suppress(BaseExceptionGroup, Exception):
-        await call
+    before, done = len(world.recorded()), len(world.executed("slow_report"))
+    async with asking_for_a_report(story) as call:
+        world.stop(signal.SIGKILL)
+        with contextlib.suppress(BaseExceptionGroup, Exception):
+            await call
+    world.hold_wait_s = KEPT_OPEN_S
     world.up()
 
     async def outcome_written() -> bool:
@@ -342,7 +214,8 @@ async def killed(story: Story) -> None:
     entry = world.recorded()[before]
     story.expect(entry.verdict == "permit", f"the killed call is on record as {entry}")
     story.expect(entry.outcome == "unknown", f"the killed call's outcome is {entry.outcome}")
-    story.expect(len(world.executed("slow_report")) == 1, "the killed call was carried out twice")
+    once = len(world.executed("slow_report")) == done + 1
+    story.expect(once, "the killed call was carried out twice")
     (world.office / "release").touch()
     story.line(
         "ask for a report; the gateway\nis killed (-9) meanwhile", "[yellow]outcome unknown[/]",
@@ -397,16 +270,21 @@ def tamper(path: Path) -> None:
 
 
 async def play(story: Story) -> None:
-    for scene in (everyday, around, sign_in, changed_definition, owner_leaves, killed):
+    scenes = (
+        everyday, *OUTCOMES, around, sign_in, changed_definition, switched_off, owner_leaves, crashed,
+        kept_open,
+    )  # fmt: skip
+    for scene in scenes:
         await scene(story)
+        story.scene_ends()
 
 
 def show(story: Story, out: Console) -> None:
     table = Table(title="What the agents tried", title_justify="left", show_lines=False)
     for column in ("the agent tried to", "exeat", "why", "evidence"):
         table.add_column(column)
-    for line in story.lines:
-        table.add_row(*line)
+    for number, line in enumerate(story.lines, 1):
+        table.add_row(*line, end_section=number in story.ends)
     out.print(table)
 
 

@@ -37,6 +37,7 @@ from exeat.core.upstream_auth import NO_AUTH, UpstreamAuth
 from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt
 from exeat.gateway.edge import Edge
 from exeat.gateway.front import Front
+from exeat.gateway.gate import Gate
 from exeat.gateway.guarded import NoCredentials
 from exeat.gateway.inbound import encode_header
 from exeat.gateway.pipeline import Pipeline
@@ -411,6 +412,11 @@ class World:
     kills: Kills = NO_KILLS
     permit: str = ""
     """The audience of the permits that the upstream demands (ID-11)."""
+    controls: str = ""
+    """``controls.yaml`` of the policy version."""
+    profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By tool: what people confirmed of it."""
+    gate: Gate | None = None
 
     async def __aenter__(self) -> "World":
         loop = asyncio.get_running_loop()
@@ -434,7 +440,9 @@ class World:
         self.upstreams = Upstreams(around)
         self.upstreams.follow({UP: self.spec})
         self.strangers: list[AccessRequest] = []
-        self.pipeline = Pipeline(self.state, self.ledger, lambda: self.now, self.strangers.append)
+        self.pipeline = Pipeline(
+            self.state, self.ledger, lambda: self.now, self.strangers.append, self.gate
+        )
         self.front = Front(
             loop, self.pipeline, self.upstreams, self.settings, b"k" * 32, lambda: self.now,
             tokens=self.tokens,
@@ -459,9 +467,8 @@ class World:
         facts: dict[ActionId, ToolFacts] = {}
         for each in self.tools:
             name, action = each["name"], tool_action(UP, each["name"])
-            facts[action] = ToolFacts(
-                UP, name, action, pins[name], PinState.PINNED, each, Effect.READ
-            )
+            known = ToolFacts(UP, name, action, pins[name], PinState.PINNED, each, Effect.READ)
+            facts[action] = replace(known, **self.profiles.get(name, {}))
         servers = {UP: ServerFacts(UP, 1, True, ADA, 2, self.extra_methods)}
         people = {p: PersonFacts(p, True) for p in (ADA, BOB)}
         credentials = {
@@ -470,8 +477,11 @@ class World:
             )
             for n in ("bot", "eve")
         }
-        digest = Digest(hashlib.sha256(self.policy.encode()).hexdigest())
-        version = PolicyVersionFacts(digest, 1, ADA, BOB, "test", {"p.cedar": self.policy})
+        files = {"p.cedar": self.policy}
+        if self.controls:
+            files["controls.yaml"] = self.controls
+        digest = Digest(hashlib.sha256("".join(files.values()).encode()).hexdigest())
+        version = PolicyVersionFacts(digest, 1, ADA, BOB, "test", files)
         snapshot = Snapshot(
             1, agents, people, servers, {UP: self.spec}, facts, credentials, version,
             dict(self.clients), dict(self.subjects), dict(self.endings), kills=self.kills,

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 OFFICE = Path(__file__).parents[2] / "demo" / "office_server.py"
 TOOLS = {
-    "list_accounts", "get_balance", "transfer", "list_mail", "read_mail", "send_mail",
+    "list_accounts", "get_balance", "transfer", "list_mail", "read_mail", "search_mail", "send_mail",
     "list_files", "read_file", "write_file", "delete_file", "slow_report",
 }  # fmt: skip
 
@@ -73,6 +73,8 @@ async def test_the_whole_office_over_stdio(tmp_path: Path, mode: str) -> None:
         assert balance.structured_content["balance"] == 12_420
         assert "4711" in text(await client.call_tool("list_mail", {}))
         assert "80 EUR" in text(await client.call_tool("read_mail", {"id": "m1"}))
+        found = await client.call_tool("search_mail", {"words": "News", "limit": 2})
+        assert [each["id"] for each in found.structured_content["mails"]] == ["m4", "m5"]
         await client.call_tool("write_file", {"path": "a/b.txt", "content": "hi"})
         assert text(await client.call_tool("read_file", {"path": "a/b.txt"})) == "hi"
         await client.call_tool("delete_file", {"path": "a/b.txt"})
@@ -84,8 +86,8 @@ async def test_the_whole_office_over_stdio(tmp_path: Path, mode: str) -> None:
         sheet = await client.read_resource("office://accounts/payroll")
         assert json.loads(sheet.contents[0].text)["currency"] == "EUR"
     assert [call["tool"] for call in calls(tmp_path)] == [
-        "transfer", "get_balance", "list_mail", "read_mail", "write_file", "read_file",
-        "delete_file", "list_files", "read_file",
+        "transfer", "get_balance", "list_mail", "read_mail", "search_mail", "write_file",
+        "read_file", "delete_file", "list_files", "read_file",
     ]  # fmt: skip
     assert calls(tmp_path)[0]["arguments"]["amount"] == 80
 

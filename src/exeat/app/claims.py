@@ -196,6 +196,8 @@ def says(exhausted: Exhausted, budget: Budget | None) -> str:
         at = datetime.fromtimestamp(exhausted.free_at // 1_000_000_000 + 1, UTC)
         again = f"there is room from {at:%Y-%m-%dT%H:%M:%SZ} on"
     what = "" if counts is Counts.AMOUNT else f" {counts}"
+    if counts is Counts.DISTINCT and budget is not None:
+        what = f" different values of {budget.argument}"
     return f"Budget {exhausted.budget}: {spent} of {limit}{what} used; {again}"
 
 

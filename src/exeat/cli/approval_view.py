@@ -49,7 +49,7 @@ def _lines(call: Mapping[str, Any], now: int) -> Iterator[str]:
         yield _line(
             "said", f"{said}{grant}" + (f": {_text(each['reason'])}" if each["reason"] else "")
         )
-    yield _line("held", f"{show_time(call['asked_at'])}, called {call['attempts']} times")
+    yield _line("held", f"{show_time(call['asked_at'])}, called {_times(call['attempts'])}")
     ends_at = call["use_by"] or call["expires_at"]
     yield _line("until", f"{show_time(ends_at)} ({_left(ends_at - now)})")
     yield _line("otherwise", call["if_nobody_answers"])
@@ -123,6 +123,10 @@ def _value(value: Any) -> str:
         return text
     more = len(text) - VALUE_MAX_CHARS
     return f"{text[:VALUE_MAX_CHARS]} ... NOT SHOWN HERE: {more} more characters; --json shows all"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _left(span_ns: int) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from exeat.cli.desk import Desk, HomeOption, JsonOption, open_desk, say, show_json, table
+from exeat.cli.desk import Desk, HomeOption, JsonOption, next_step, open_desk, say, show_json, table
 from exeat.core.controls import AMOUNT_UNITS, Budget, Counts
 from exeat.core.errors import Conflict, NotFound
 from exeat.policy.controls import read_controls
@@ -45,7 +45,9 @@ def list_budgets(home: HomeOption = None, as_json: JsonOption = False) -> None:
             for b, shares in found
         ),
     )
-    if not found:
+    if found:
+        next_step(f"exeat budgets show {found[0][0].id}")
+    else:
         say("The policy in force declares no budgets.")
 
 

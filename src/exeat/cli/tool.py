@@ -146,9 +146,9 @@ def profile(  # noqa: PLR0913
     pairs = dict(each.partition("=")[::2] for each in narrows or ())
     chosen = replace(chosen, monotone=read_monotone(pairs))
     desk.registry.confirm_profile(tool.action, chosen, tool.pinned.digest, desk.act(reason))
-    say(
-        f"{action}: {chosen.effect.value}, {chosen.sink.value}{', reversible' if chosen.reversible else ''}"
-    )
+    words = [chosen.effect.value, chosen.sink.value, *(["reversible"] if chosen.reversible else [])]
+    words += [f"{name} may be narrowed ({order.value})" for name, order in chosen.monotone]
+    say(f"{action}: {', '.join(words)}")
 
 
 @app.command()

@@ -121,8 +121,15 @@ def unknown(request_id: RequestId, method: str, target: str) -> bytes:
     )
 
 
-def cancelled(request_id: RequestId) -> bytes:
-    return error_message(request_id, error_body(CANCELLED, "Request cancelled"))
+def cancelled(request_id: RequestId, cause: str = "", *, sent: bool = True) -> bytes:
+    """APP-9: who was switched off in the middle of a call is told so, and what is known of the call."""
+    if cause != Reason.KILLED:
+        return error_message(request_id, error_body(CANCELLED, "Request cancelled"))
+    known = "whether it was carried out is unknown" if sent else "it was not carried out"
+    remedy = "stop, and do not repeat it; ask the agent's owner"
+    data = {"reason": str(Reason.KILLED), "remedy": remedy}
+    text = f"Request cancelled: {_SAID[Reason.KILLED]}; {known}; {remedy}"
+    return error_message(request_id, error_body(CANCELLED, text, data))
 
 
 def unrecorded(request_id: RequestId, failure: str) -> bytes:

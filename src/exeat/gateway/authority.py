@@ -3,7 +3,7 @@
 from typing import Final
 
 from exeat.core.decision import Decision, Reason, Verdict
-from exeat.core.facts import Effect, Snapshot
+from exeat.core.facts import AgentFacts, Effect, Snapshot
 from exeat.core.request import AccessRequest, Caller
 from exeat.policy.methods import LIST_METHODS
 from exeat.policy.preconditions import REMEDIES, effect_of, principal, within, within_servers
@@ -29,6 +29,8 @@ def within_token(request: AccessRequest, decision: Decision, snapshot: Snapshot)
     for name in token.actors:
         agent = snapshot.agents.get(name)
         failed = None
+        if agent is not None and (kill := _killed(agent, request, snapshot)):
+            return _denied(decision, Reason.KILLED, f"agent {name} of the chain: stopped by {kill}")
         if agent is None:
             why = f"agent {name} of the chain is not registered any more"
         else:
@@ -46,6 +48,11 @@ def within_token(request: AccessRequest, decision: Decision, snapshot: Snapshot)
             why = f"the token lacks {' '.join(sorted(missing))}"
             return _denied(decision, Reason.INSUFFICIENT_SCOPE, why)
     return decision
+
+
+def _killed(agent: AgentFacts, request: AccessRequest, snapshot: Snapshot) -> str:
+    """APP-9: who is stopped has nothing to delegate."""
+    return snapshot.kills.hit(agent, None, request.server.id, request.action, request.run)
 
 
 def _denied(decision: Decision, reason: Reason, why: str) -> Decision:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exeat.core.decision import Decision, Reason
 from exeat.core.errors import ExeatError, Invalid
+from exeat.core.obligations import on_result
 from exeat.core.request import AccessRequest
 from exeat.core.strictjson import MalformedJson, parse
 from exeat.core.upstream_auth import ConsentNeeded
@@ -54,8 +55,8 @@ class Call:
 
     __slots__ = (
         "_answered", "_enforced", "_front", "_handle", "_hash", "_link", "_size", "access", "answer",
-        "consented", "filter", "given", "given_up", "held", "obstacle", "request", "round", "rounds",
-        "route", "ruled", "started", "turn", "unlimited", "waited",
+        "consented", "filter", "given", "given_up", "held", "held_since", "obstacle", "request", "round",
+        "rounds", "route", "ruled", "started", "turn", "unlimited", "waited",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +82,8 @@ class Call:
         """Its person has seen that it waits for an approval."""
         self.held = ""
         """The approval that it waits for."""
+        self.held_since = 0.0
+        """When it was first kept waiting; 0: never."""
         self.filter: ResultFilter | None = None
         """What policy wants done to its result."""
         self.given_up = ""
@@ -113,7 +116,8 @@ class Call:
     def _with_answers(self, answered: list[Enforced]) -> None:
         if self._link is not None:
             self._answered = answered
-            self.access = self._front.router.seen(self.access, self.route)  # that took a while
+            access = self._front.pipeline.refreshed(self.access)  # that took a while
+            self.access = self._front.router.seen(access, self.route)
             self._decide(self._link)
 
     def _decide(self, link: Link) -> None:
@@ -165,11 +169,21 @@ class Call:
         if not self.answer.open:
             self._end()
             return
-        self.unlimited, self.started = False, self._front.loop.time()
-        if self.given and self._link is not None:
+        self._timed()
+        link = self._link
+        if self.route.upstream.closed:  # it cannot leave, so nothing is used up for it
+            self.link_failed("is not running", sent=False)
+        elif self.turn is None and (link is None or not link.usable):
+            self.obstacle = None
+            self._front.linked_again(self)
+        elif self.given:
             self._front.asks.decide_answers(self, self._with_answers)
         else:
             self.go_on([])
+
+    def _timed(self) -> None:
+        """Its time limit runs from now on."""
+        self.unlimited, self.started = self.request.method == _LISTEN, self._front.loop.time()
 
     def _leaving(self, enforced: Enforced) -> tuple[Request, AccessRequest]:
         """Exactly the decided values (POL-4)."""
@@ -182,8 +196,16 @@ class Call:
     def _send(self, enforced: Enforced) -> bool:
         """False if nothing left."""
         self.filter = filter_for(enforced)
+        if self.filter is not None:
+            asked = on_result(enforced.decision.obligations)
+            self._front.afterwards.redacted(self.route.principal, self.route.server.id, asked)
         if self.turn is not None:
             self._handle = self.turn.handle
+            if (
+                self.turn.sent != enforced.decision.narrowed
+            ):  # what runs there is not what was decided
+                self.link_failed("runs it with arguments that policy has narrowed since", sent=True)
+                return False
             return self._front.held.resume(self, self.turn)
         link = self._link
         if link is None or not link.usable or self.route.upstream.closed:
@@ -208,7 +230,7 @@ class Call:
         sink: MessageSink = self
         across = link.era is Era.LEGACY and self.request.era is Era.MODERN
         if across and self.route.offers and method in RETRYABLE_WITH_INPUT:
-            sink = self.turn = Turn(self, link)
+            sink = self.turn = Turn(self, link, enforced.decision.narrowed)
         handle = link.call(outbound, sink)
         if self._enforced is None:  # the link said at once that it could not
             return False
@@ -222,7 +244,7 @@ class Call:
         leaving, access = self._leaving(enforced)
         outbound = translate(leaving, link.era, target, self.route.offers, level)
         outbound.may_stream = method in RETRYABLE_WITH_INPUT
-        if self.filter is not None:  # nothing passes before it was looked at as a whole
+        if self._whole(enforced):
             outbound.may_stream = False
             outbound.result_max_bytes = FILTERED_MAX_BYTES
         if self.route.upstream.guarded:
@@ -232,6 +254,10 @@ class Call:
         if method == "tools/call" and not self._permit(enforced, access, outbound):
             return None
         return outbound
+
+    def _whole(self, enforced: Enforced) -> bool:
+        """Whether its result is looked at, or added to, before any of it passes."""
+        return self.filter is not None or enforced.decision.narrowed is not None
 
     def _permit(self, enforced: Enforced, access: AccessRequest, outbound: Outbound) -> bool:
         """ID-11: where the server demands one; False if it cannot be made, and then nothing leaves."""
@@ -326,7 +352,8 @@ class Call:
 
     def go_on(self, answered: list[Enforced]) -> None:
         """Once more from the decision on, with the answers among the parameters."""
-        self.round, self.unlimited, self.started = None, False, self._front.loop.time()
+        self.round = None
+        self._timed()
         self._answered, self._hash, self._size = answered, None, 0
         router = self._front.router
         access = router.describe(self.request, self.route, self._front.clock())
@@ -343,8 +370,8 @@ class Call:
     def link_notification(self, method: str, params: bytes) -> None:
         if method == "notifications/tools/list_changed":
             self.route.upstream.said_changed()
-        if self.filter is not None and method in SERVER_NOTIFICATIONS:
-            clean = self.filter.notification(method, params)
+        if method in SERVER_NOTIFICATIONS:
+            clean = self._cleaned(method, params)
             if clean is None:
                 return
             params = clean
@@ -354,6 +381,12 @@ class Call:
             self.answer.notification(method, params)
         else:
             self._front.pipeline.ledger.count("server_notification_unknown", None)
+
+    def _cleaned(self, method: str, params: bytes) -> bytes | None:
+        if self.filter is not None:
+            return self.filter.notification(method, params)
+        principal, server = self.route.principal, self.route.server.id
+        return self._front.afterwards.clean(principal, server, method, params)
 
     def _cancelled(self, params: bytes) -> None:
         """A modern server may end this very request; a legacy one, a question of its own."""
@@ -366,13 +399,26 @@ class Call:
             self.answer.notification(CANCELLED, encode({"requestId": named}))
 
     def link_request(self, request_id: RequestId, method: str, params: bytes) -> None:
+        link = self._link
+        if link is None:
+            return
         if self.filter is not None:
             clean = self.filter.notification(method, params)
-            params = b"{}" if clean is None else clean
-        if self._link is not None:
-            self._front.server_asks(self, self._link, request_id, method, params)
+            if clean is None:
+                error = error_body(-32602, "the question cannot be shown as policy asks")
+                link.reply(request_id, error_message(request_id, error))
+                return
+            params = clean
+        self._front.server_asks(self, link, request_id, method, params)
 
     def link_piece(self, data: bytes) -> None:
+        enforced = self._enforced
+        if enforced is not None and self._whole(enforced):  # policy asked for less when it was sent
+            handle, self._handle = self._handle, None
+            if handle is not None:
+                handle.cancel()
+            self.link_failed("sends in pieces what has to be looked at as a whole", sent=True)
+            return
         if self._hash is None:
             self._hash = hashlib.sha256()
         self._hash.update(data)
@@ -418,7 +464,10 @@ class Call:
         if self.filter is not None:
             result = self.filter.result(result)
             rows = self.filter.summary.passed
-        result = told(result, self._enforced)
+        try:
+            result = told(result, self._enforced)
+        except MalformedJson as broken:
+            raise Nonsense(str(broken)) from None
         self.answer.final(result_message(self.request.id, result))
         self.finish(
             "tool_error" if seen.isError else "ok",
@@ -437,6 +486,8 @@ class Call:
         value = self._read_result(result)
         if "inputRequests" in value:
             raise Nonsense("a task that asks for input, which this gateway does not carry")
+        if self.filter is not None and isinstance(value.get("task"), dict):
+            raise Nonsense("a task instead of a result that policy wants looked at")
         names, route = self._front.task_names, self.route
         tasks.rename(value, lambda task: names.shown(route.server.id, route.principal, task))
         return encode(value)
@@ -530,17 +581,18 @@ class Call:
     def give_up(self, cause: str) -> None:
         """GW-9: cancel at the upstream; what it did by then is unknown, and is recorded so."""
         if self.round is not None:
-            self.round.end(answers.cancelled(self.request.id))
+            self.round.end(answers.cancelled(self.request.id, cause))
             return
         if self.held:
             self._front.holds.forget(self)
-            self.answer.final(answers.cancelled(self.request.id))
+            self.answer.final(answers.cancelled(self.request.id, cause, sent=False))
             self._end()
             return
         handle, self._handle = self._handle, None
         if handle is None and self._enforced is not None:
             return
-        self.answer.final(answers.cancelled(self.request.id))
+        sent = handle is not None
+        self.answer.final(answers.cancelled(self.request.id, cause, sent=sent))
         if handle is None:
             self.given_up = cause
             return

@@ -351,7 +351,10 @@ class Clients:
             return
         if server_killed(self.front.pipeline.state.view.snapshot.kills, server):
             return
-        params = raw_bytes(message.params)
+        told = self.front.afterwards.clean(principal, server, method, raw_bytes(message.params))
+        if told is None:
+            return
+        params = told
         upstream = self.front.upstreams.servers.get(server)
         for link in upstream.links_of(principal) if upstream is not None else ():
             self.heard.said(link, method, params)

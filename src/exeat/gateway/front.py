@@ -44,6 +44,7 @@ from exeat.gateway.methods import CLIENT_METHODS, LIST_KEY, Era
 from exeat.gateway.param_headers import Mirrors, disagreement
 from exeat.gateway.permits import Permits
 from exeat.gateway.pipeline import Enforced, Pipeline
+from exeat.gateway.redaction.afterwards import Afterwards
 from exeat.gateway.routes import Route, Router
 from exeat.gateway.sealing import StateSealer
 from exeat.gateway.sessions import ClientSession, Sessions
@@ -97,6 +98,7 @@ class Front:
         self.doors = Doors(settings, self.router, self.credentials, pipeline, clock, handover)
         self.visibility, self.mirrors = Visibility(pipeline), Mirrors()
         self.asks = Asks(self)
+        self.afterwards = Afterwards()
         self.held = Held(self)
         self.holds = Holds(self)
         self.task_names = TaskNames(state_key)
@@ -378,6 +380,10 @@ class Front:
         call.access = self.router.seen(call.access, call.route)
         call.submit(turn.link)
         return call
+
+    def linked_again(self, call: Call) -> None:
+        """A call that waited for people, and whose link is gone by now."""
+        self.spawn(self._later(call), call.broke)
 
     async def _later(self, call: Call) -> None:
         """The server must be probed, started or opened first; a denial needs none of that."""

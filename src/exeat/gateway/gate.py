@@ -35,6 +35,8 @@ class Passed:
     approvals: tuple[str, ...] = ()
     pending: Pending | None = None
     reserved: str = ""
+    authority: str = ""
+    """Of an approved call: under what it was approved (``authority``)."""
 
 
 Decide = Callable[[AccessRequest], tuple[AccessRequest, Decision]]
@@ -88,11 +90,14 @@ class Gate:
 
         def claimed(claim: Claim | ExeatError) -> None:
             if isinstance(claim, Granted):
+                bare, asks = decide(request)
                 again, decided = decide(
                     replace(request, controls=request.controls | claim.controls)
                 )
-                found = Passed(again, decided, claim.approvals)
-                if decided.permitted and decided.narrowed != decision.narrowed:
+                bound = authority(request, decision)
+                found = Passed(again, decided, claim.approvals, authority=bound)
+                moved = asks.verdict is Verdict.HOLD and authority(bare, asks) != bound
+                if decided.permitted and (moved or decided.narrowed != decision.narrowed):
                     found = replace(found, decision=_other(decided))  # not what they were shown
                     then(found)
                 elif decided.charges and decided.permitted:
@@ -167,6 +172,11 @@ def held_of(request: AccessRequest, decision: Decision, beside: Mapping[str, Any
     )
 
 
+def authority(request: AccessRequest, decision: Decision) -> str:
+    """Digest of what an approval is bound to beside the arguments: definition, policies, owner (APP-2)."""
+    return replace(held_of(request, decision, None).binding, arguments="").digest
+
+
 def _asking(decision: Decision, claim: Pending) -> Decision:
     what = "confirm" if decision.hold == ((CONFIRMED_BY_USER,),) else "approve"
     remedy = (
@@ -209,7 +219,7 @@ def _still_held(found: Passed) -> Passed:
 def _other(decision: Decision) -> Decision:
     return decision.denied(
         Reason.APPROVAL_DENIED,
-        "what would leave now is not what was approved",
+        "what would leave now, or under which policy, is not what was approved",
         "Retry the same call, so that it is asked for anew.",
     )
 

@@ -7,7 +7,7 @@ all, and then takes the held call over.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,11 +46,13 @@ class Turn:
     two of them, when the end of the call is kept for the next and notifications reach nobody."""
 
     __slots__ = (
-        "access", "asked", "end", "handle", "link", "pending", "principal", "put_at", "run", "to",
+        "access", "asked", "end", "handle", "link", "pending", "principal", "put_at", "run", "sent", "to",
     )  # fmt: skip
 
-    def __init__(self, call: "Call", link: Link) -> None:
+    def __init__(self, call: "Call", link: Link, sent: Mapping[str, Any] | None) -> None:
+        """``sent``: the arguments that it left with, if policy had narrowed them."""
         self.to: Call | None = call
+        self.sent = sent
         self.link = link
         self.access, self.run = call.access, call.route.run
         self.principal = call.route.principal

@@ -34,9 +34,13 @@ _TINY: Final = 1e-6
 class Waiting:
     __slots__ = ("enforced", "pending", "since", "told", "until")
 
-    def __init__(self, enforced: Enforced, pending: Pending, since: float, until: float) -> None:
+    def __init__(
+        self, enforced: Enforced, pending: Pending, since: float, told: float, until: float
+    ) -> None:
+        """``since``: its first wait, if people were asked more than once.  ``told``: when its client
+        last heard of it."""
         self.enforced, self.pending = enforced, pending
-        self.since, self.until, self.told = since, until, since
+        self.since, self.told, self.until = since, told, until
 
 
 class Holds:
@@ -50,15 +54,16 @@ class Holds:
 
     def held(self, call: "Call", enforced: Enforced, pending: Pending) -> None:
         """The decision HOLD is on record; the call's client is to be served."""
-        wait_s = self._front.settings.hold_wait_s
+        now = self._front.loop.time()
+        since = call.held_since or now
+        until = since + self._front.settings.hold_wait_s
         if not call.answer.open:
             call.over()
         elif self._may_ask(call):
             self._ask(call, enforced, pending)
-        elif wait_s > 0:
-            now = self._front.loop.time()
-            self._waiting[call] = Waiting(enforced, pending, now, now + wait_s)
-            call.held, call.unlimited = pending.hold, True
+        elif until > now:
+            self._waiting[call] = Waiting(enforced, pending, since, now, until)
+            call.held, call.held_since, call.unlimited = pending.hold, since, True
             self._soon()
         else:
             self._refuse(call, enforced, pending)
@@ -111,11 +116,14 @@ class Holds:
         return f"{base}/{pending.hold}" if base else ""
 
     def _may_ask(self, call: "Call") -> bool:
+        """Not if it brings answers to a server's questions: they would be lost with the next retry."""
         request = call.request
         return (
             request.era is Era.MODERN
             and request.method in RETRYABLE_WITH_INPUT
             and not call.waited
+            and not call.given
+            and call.turn is None
             and bool(self._front.settings.holds_url)
             and opens_urls(call.route)
         )

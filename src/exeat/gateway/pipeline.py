@@ -25,7 +25,7 @@ from exeat.core.request import AccessRequest, Caller
 from exeat.evidence.model import DecisionContext, OutcomeFacts, Receipt, Status
 from exeat.gateway import tasks
 from exeat.gateway.authority import within_token
-from exeat.gateway.gate import Gate, Passed
+from exeat.gateway.gate import Gate, Passed, authority
 from exeat.gateway.ports import LiveState, Recorder, View
 from exeat.identity.rules.principal import still_stands
 from exeat.policy.preconditions import REMEDIES, principal
@@ -62,6 +62,8 @@ class Enforced:
     """Of a held call: who is being asked."""
     reserved: str = ""
     """What it took from budgets, until its outcome is known."""
+    authority: str = ""
+    """Of an approved call: under what it was approved."""
 
     @property
     def permitted(self) -> bool:
@@ -97,8 +99,13 @@ def doable(decision: Decision, beside: Mapping[str, Any] | None) -> Decision:
 
 
 def same_effect(now: Decision, recorded: Decision) -> bool:
-    """Whether the call that would leave, and what is done to its result, are as recorded."""
-    return now.narrowed == recorded.narrowed and now.obligations == recorded.obligations
+    """Whether the call that would leave, what it takes from budgets, and what is done to its result, are
+    as recorded."""
+    return (
+        now.narrowed == recorded.narrowed
+        and now.obligations == recorded.obligations
+        and now.charges == recorded.charges
+    )
 
 
 class Pipeline:
@@ -179,8 +186,9 @@ class Pipeline:
                 return
             decision_id = ledger.decision_id(index)
             enforced = Enforced(
-                request, decision, index, decision_id, receipt, "", found.pending, reserved
-            )
+                request, decision, index, decision_id, receipt, "", found.pending, reserved,
+                found.authority,
+            )  # fmt: skip
             state = self.state
             if state.view is not view:
                 then(self._again(enforced, "state_changed"))
@@ -248,7 +256,7 @@ class Pipeline:
             return enforced
         request = self.refreshed(enforced.request)
         decision = self._decide(self.state.view, request)
-        if decision.verdict is Verdict.PERMIT and same_effect(decision, enforced.decision):
+        if self._same(enforced, request, decision):
             return enforced
         if decision.verdict is Verdict.PERMIT:
             why = "what policy asks of the call changed while it was recorded"
@@ -258,8 +266,18 @@ class Pipeline:
 
     def still(self, enforced: Enforced) -> bool:
         """Whether a recorded action may leave once more, after what was sent came back undone."""
-        decision = self._decide(self.state.view, self.refreshed(enforced.request))
-        return decision.verdict is Verdict.PERMIT and same_effect(decision, enforced.decision)
+        request = self.refreshed(enforced.request)
+        return self._same(enforced, request, self._decide(self.state.view, request))
+
+    def _same(self, enforced: Enforced, request: AccessRequest, decision: Decision) -> bool:
+        """Permitted still, to the same effect, and by an approval that counts still."""
+        if decision.verdict is not Verdict.PERMIT or not same_effect(decision, enforced.decision):
+            return False
+        if not enforced.authority:
+            return True
+        bare = replace(request, controls=frozenset())
+        asks = self._decide(self.state.view, bare)
+        return asks.verdict is not Verdict.HOLD or authority(bare, asks) == enforced.authority
 
     def refreshed(self, request: AccessRequest, at: int | None = None) -> AccessRequest:
         """The same request on the facts in force now: a probe or a question may have taken a while.

@@ -31,18 +31,23 @@ def filter_for(enforced: Enforced) -> ResultFilter | None:
 
 
 def questions(found: ResultFilter, value: dict[str, Any]) -> dict[str, Any]:
-    """An ``input_required`` result whose questions were looked at; raises Nonsense if they cannot pass."""
+    """An ``input_required`` result with its questions, looked at, and the state, which goes out sealed;
+    whatever else it says does not pass.  Raises Nonsense if a question cannot pass."""
+    kept: dict[str, Any] = {
+        key: value[key] for key in ("resultType", "requestState") if key in value
+    }
     asked = value.get("inputRequests")
     if not isinstance(asked, dict):
-        return value
+        return kept
     clean = {}
     for key, each in asked.items():
         params = each.get("params", {}) if isinstance(each, dict) else None
         passed = found.notification("", encode(params)) if params is not None else None
-        if passed is None:
+        name = encode({"key": key})
+        if passed is None or found.notification("", name) != name:
             raise Nonsense("a question that cannot be shown as policy asks")
-        clean[key] = {**each, "params": parse(passed)}
-    return {**value, "inputRequests": clean}
+        clean[key] = {"method": each.get("method"), "params": parse(passed)}
+    return {**kept, "inputRequests": clean}
 
 
 def told(result: bytes, enforced: Enforced | None) -> bytes:

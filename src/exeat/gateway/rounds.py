@@ -105,6 +105,9 @@ class Round:
         if self._state is not None:
             kept["requestState"] = self._state
         call.request.params = kept
+        call.given = [
+            (key, self._questions[key]["method"], answer) for key, answer in self._given.items()
+        ]
         call.go_on(self._enforced)
 
     def end(self, message: bytes) -> None:

@@ -53,7 +53,10 @@ class Standing:
         if method == CANCELLED:
             self._clients.withdrawn(self._session, self._link, params)
         elif method in SERVER_NOTIFICATIONS and stream is not None:
-            stream.event(notification_message(method, params))
+            afterwards, principal = self._clients.front.afterwards, self._session.principal
+            told = afterwards.clean(principal, self._server, method, params)
+            if told is not None:
+                stream.event(notification_message(method, told))
 
     def link_request(self, request_id: RequestId, method: str, params: bytes) -> None:
         if method == "ping":

@@ -5,6 +5,7 @@ would be a way around the limit.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from exeat.policy.model import Kind
 from exeat.policy.world import tool_ancestors
 
 _MISSING: Final = object()
+_SEPARATORS: Final = re.compile(r"[,;|\s]*[,;|\n\r\t][,;|\s]*")
 _PLAIN_KINDS: Final = (Kind.URL, Kind.EMAIL, Kind.HOST)
 
 
@@ -97,12 +99,38 @@ def _members(budget: Budget, arguments: Mapping[str, Any]) -> list[str]:
     would choose one."""
     found: dict[str, None] = {}
     for value in _values(budget.argument, arguments):
-        for each in value if isinstance(value, list) else (value,):
+        for each in _each(value):
             found[_member(budget.id, None if each is _MISSING else each)] = None
             if len(found) > ELEMENTS_MAX:
                 why = f"it holds more than {ELEMENTS_MAX} values"
                 raise Refused(Reason.ARGUMENT_OVERSIZE, budget.argument, why)
     return list(found)
+
+
+def _each(value: Any) -> Iterator[Any]:
+    """The elements of a list, and the parts of a text in which a server could read several: ``a@x.org,
+    b@x.org`` is two recipients.  Where no part is an address, the whole counts as well."""
+    for each in value if isinstance(value, list) else (value,):
+        parts = _parts(each) if isinstance(each, str) else []
+        if len(parts) < 2 or not any("@" in part or "://" in part for part in parts):
+            yield each
+        if len(parts) > 1:
+            yield from parts
+
+
+def _parts(text: str) -> list[str]:
+    """One URL is one, whatever stands in it."""
+    try:
+        fact(Kind.URL, text)
+    except NotCanonical:
+        parts = [part for each in _SEPARATORS.split(text) if (part := each.strip())]
+        return [piece for part in parts for piece in _addresses(part)]
+    return [text]
+
+
+def _addresses(part: str) -> list[str]:
+    """Several addresses with nothing but spaces between them."""
+    return [part] if part.count("@") < 2 else [each for each in part.split() if "@" in each]
 
 
 def _member(budget: str, value: Any) -> str:

@@ -93,7 +93,9 @@ def below(order: Order, old: Any, new: Any) -> bool:
     if new is None:
         return False
     if order is Order.LESS:
-        return _number(old) and _number(new) and bool(new < old)
+        if not _number(old) or not _number(new):
+            return False
+        return bool(new < old and (new > 0 or old <= 0))  # many servers take 0 for "no limit"
     if order is Order.FLAG:
         return new is True and (old is False or old is None)
     if order is Order.SUBSET:

@@ -52,4 +52,5 @@ def _declared(name: str, known: Controls) -> object:
             return None
         return (own.name, sorted(own.detectors), own.fields, own.rows, own.bytes, own.dry_run)
     people, roles = sorted(role.people), sorted(role.roles)
-    return (role.name, people, roles, role.quorum, sorted(map(str, role.channels)), role.within_s)
+    through = sorted(map(str, role.channels))
+    return (role.name, people, roles, role.owner, role.quorum, through, role.within_s)

@@ -142,7 +142,7 @@ REMEDIES: Final[Mapping[Reason, str]] = {
     Reason.BUDGETS_UNAVAILABLE: "Budgets cannot be read now. Try again shortly.",
     Reason.OBLIGATION_UNKNOWN: "Policy asks for something that cannot be done here; tell the owner.",
     Reason.BUDGET_EXHAUSTED: "The budget is used up. Wait, or ask the agent's owner.",
-    Reason.KILLED: "Somebody has switched this off. Stop, and do not retry; ask the agent's owner.",
+    Reason.KILLED: "Stop, and do not retry; ask the agent's owner.",
     Reason.CLOCK_BACKWARDS: "The gateway's clock has to be corrected by an operator.",
 }
 """The next step, in words fit for the agent: no policy text, no names from the registry."""

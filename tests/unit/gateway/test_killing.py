@@ -11,11 +11,13 @@ from held_calls import answered, waiting
 from requirements import requirement
 from worlds import ADA, BOB, NOW, UP, Seen, World, until
 
+from exeat.core.decision import Reason
 from exeat.core.facts import PersonFacts
 from exeat.core.grant import Held, Pending
 from exeat.core.ids import AgentId, ServerId
 from exeat.core.kills import Kills, Target
 from exeat.core.request import AccessRequest, TokenFacts
+from exeat.gateway.authority import within_token
 from exeat.gateway.gate import Gate
 from exeat.gateway.killing import end_killed, killed
 from exeat.gateway.settings import GatewaySettings
@@ -55,7 +57,8 @@ async def test_a_call_in_flight_is_cancelled(world: World, target: Target, name:
     asking = asyncio.ensure_future(world.ask(world.tool()))
     await until(lambda: len(world.upstream.calls) == 2)
     assert kill(world, target, name) == {"k-1": 1}
-    assert "error" in (await asking).json
+    told = (await asking).json["error"]
+    assert told["data"]["reason"] == "killed" and "carried out is unknown" in told["message"]
     await until(lambda: world.upstream.calls[1].connection in world.upstream.lost)
     assert world.ledger.ended[-1] == ("cancelled", "killed")
     assert not world.front.calls
@@ -202,6 +205,31 @@ async def test_users_and_those_who_delegated_are_met_too(world: World) -> None:
         assert bool(killed(world.state.view, access, "bot/ada")) is stops, (target, name)
     kill(world, Target.RUN, "r2")
     assert killed(world.state.view, replace(access, run="r2"), "bot/ada") == "k-1"
+
+
+@requirement("APP-9", "ID-5")
+@pytest.mark.parametrize(
+    ("target", "name", "stops"),
+    [
+        (Target.AGENT, "eve", True), (Target.OWNER, BOB, True), (Target.AGENT, "other", False),
+        (Target.OWNER, "carol", False),
+    ],
+)  # fmt: skip
+async def test_what_a_stopped_agent_delegated_is_stopped(
+    world: World, target: Target, name: str, stops: bool
+) -> None:
+    """Also for calls that come later: the agent at the end of the chain was not stopped itself."""
+    await world.ask(world.tool())
+    request, decision = world.ledger.decisions[0]
+    snapshot, eve = world.state.view.snapshot, AgentId("eve")
+    first = replace(request.caller.agent, id=eve, owner=BOB)
+    token = TokenFacts("https://id", "c", None, NOW + 10**15, actors=(eve,))
+    request = replace(request, caller=replace(request.caller, token=token))
+    kills = Kills({(target, str(name)): "k-1"})
+    snapshot = replace(snapshot, agents={**snapshot.agents, eve: first}, kills=kills)
+    found = within_token(request, decision, snapshot)
+    assert decision.permitted and found.permitted is not stops
+    assert not stops or (found.reason is Reason.KILLED and "k-1" in found.detail)
 
 
 @requirement("APP-9", "GW-13")

@@ -181,6 +181,33 @@ def test_each_of_a_list_counts_once() -> None:
 
 
 @requirement("APP-8")
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("a@x.org, b@x.org", 2),
+        ("a@x.org;b@x.org;A@x.org", 2),
+        ("a@x.org\nb@x.org", 2),
+        ("a@x.org b@x.org", 2),
+        ("Bob <a@x.org>, Carol Doe <c@x.org>", 2),
+        ("https://a.org/,https://b.org/", 2),
+        ("a@x.org, +431234567, +437654321", 3),
+        ("https://x.org/?a=1,2;3", 1),
+        ("Bob Doe <a@x.org>", 1),
+        ("Doe, Bob", 3),  # one name or two: never fewer than it could be
+    ],
+)
+def test_several_in_one_text_are_several(text: str, count: int) -> None:
+    """A server could read a list in it, and the limit would be none."""
+    assert len(set(members(text))) == count
+
+
+@requirement("APP-8")
+def test_orders_of_a_list_are_no_new_values_and_texts_with_commas_no_old_ones() -> None:
+    assert len(set(members("a@x.org,b@x.org", "b@x.org,a@x.org", "a@x.org"))) == 2
+    assert len(set(members("a,b", "b,a", "a", "b"))) == 4
+
+
+@requirement("APP-8")
 def test_of_rows_and_bytes_the_most_is_reserved() -> None:
     for counts in (Counts.ROWS, Counts.BYTES):
         (charge,) = taken(budget(counts=counts, limit=1000, reserve=300))

@@ -1,6 +1,7 @@
 """More than yes and no: narrowed, with controls, held (decisions.md, Outcomes; POL-9, APP-1)."""
 
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from exeat.core.decision import Reason, Verdict
 from exeat.core.facts import Effect, ToolFacts
 from exeat.core.ids import ActionId, PersonId
 from exeat.policy.bundle import compile_bundle
+from exeat.policy.narrow import below
 from exeat.policy.slices import text_of
 
 READ, PAY = "fs/read", "bank/transfer"
@@ -34,6 +36,25 @@ def monotone(found: ToolFacts, **orders: Order) -> ToolFacts:
 def world(policy: str, **orders: Order) -> World:
     tools = [monotone(each, **orders) if each.name == "read" else each for each in TOOLS]
     return World(policy, tools={each.action: each for each in tools})
+
+
+@requirement("POL-9")
+@pytest.mark.parametrize(
+    ("old", "new", "less"),
+    [
+        (400, 5, True), (400, 1, True), (400, 0, False), (400, -1, False), (400, 400, False),
+        (0, -1, True), (-1, -5, True), (Decimal("0.5"), Decimal("0"), False),
+    ],
+)  # fmt: skip
+def test_no_number_becomes_none_or_negative_by_narrowing(old: Any, new: Any, less: bool) -> None:
+    """As no list becomes empty: to many servers that says "no limit"."""
+    assert below(Order.LESS, old, new) is less
+
+
+@requirement("POL-9")
+def test_a_policy_that_permits_only_zero_narrows_nothing() -> None:
+    found = world(LIMITED.replace("<= 10", "< 1"), limit=Order.LESS)
+    assert found.decide(READ, {"path": "/a", "limit": 400}).verdict is Verdict.DENY
 
 
 # ---- held
