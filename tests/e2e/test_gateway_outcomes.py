@@ -2,8 +2,6 @@
 (POL-9, APP-1, APP-4, APP-8, APP-11)."""
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,71 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateways import Gateway, Server, Wire, decisions, denied, environ, running, text, url_of
-from homes import BOB, Home
+from gateways import Gateway, decisions, denied, running, text
+from offices import DEADLINE_S, Office
 from requirements import requirement
-
-from exeat.core.controls import Order
-from exeat.core.facts import Effect
-
-DEADLINE_S = 30.0
-POLICY = """
-@id("pay") permit(principal, action == Action::"c/pay", resource) when
-  { context.input.amount.lessThanOrEqual(decimal("100.0")) ||
-    context.session.controls.contains(Control::"approved_by_owner") };
-@id("search") @narrow("limit") permit(principal, action == Action::"c/search", resource) when
-  { context.input has limit && context.input.limit <= 5 };
-@id("people") permit(principal, action == Action::"c/people", resource) when
-  { context.session.controls.containsAll([Control::"redacted_pii", Control::"ten"]) };
-@id("note") permit(principal, action == Action::"c/note", resource);
-"""
-CONTROLS = """
-controls:
-  ten: {rows: 10}
-budgets:
-  - {id: notes, actions: [c/note], counts: calls, limit: "3", window: 1h}
-"""
-
-
-class Office:
-    """A home with one server, one agent, and what its server really did."""
-
-    def __init__(self, path: Path, **settings: str) -> None:
-        self.log = path / "carried-out.jsonl"
-        self.home = Home(path / "home")
-        argv = [sys.executable, str(Path(__file__).parent / "clerk_server.py"), str(self.log)]
-        self.server = Server(argv, "listening on ")
-        self.home.pin_all(self.home.server("c", url=url_of(self.server)))
-        self.home.profile("c", "search", Effect.READ, monotone=(("limit", Order.LESS),))
-        self.home.profile("c", "pay", Effect.PAY)
-        self.key = self.home.agent("bot", ["c"])
-        self.apply(POLICY)
-        self.settings = settings
-        self.gateway: Gateway
-
-    def close(self) -> None:
-        Wire.close_all()
-        self.server.kill()
-        self.home.state.close()
-
-    def apply(self, policy: str, controls: str = CONTROLS) -> None:
-        files = {"office.cedar": policy, "controls.yaml": controls}
-        self.home.registry.apply_policy(files, BOB, self.home.act())
-
-    def wire(self) -> Wire:
-        return Wire(self.gateway.port, self.key, "/mcp/c", timeout=DEADLINE_S)
-
-    def carried_out(self) -> list[dict[str, Any]]:
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return [json.loads(line) for line in lines]
-
-    def exeat(self, *words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "exeat.cli.main", *words, "--home", str(self.home.path)],
-            capture_output=True, text=True, env=environ(), timeout=DEADLINE_S,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr + done.stdout
-        return done.stdout
 
 
 @pytest.fixture
