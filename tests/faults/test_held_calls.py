@@ -179,7 +179,7 @@ def test_two_gateways_use_one_approval_once_and_share_a_budget_exactly(
         amount = 500 + turn
         assert denied(pays(wires[turn % 2], amount)) == "approval_required"
         office.approve(office.asked())
-        answers = together(*(lambda w=w: pays(w, amount) for w in wires))
+        answers = together(*(lambda w=w, a=amount: pays(w, a) for w in wires))
         assert sorted(denied(each) for each in answers) == ["", "approval_required"], answers
         for hold in office.waiting():  # what the other one asked for
             office.exeat("approvals", "deny", hold, "--as", "ada", "--reason", "it was made")
