@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import mcp_types as types
 import pytest
 from gateways import Gateway, agent, running
@@ -88,7 +89,14 @@ async def test_a_modern_client_that_opens_pages_is_shown_one(office: Office) -> 
     async def opens(context: Any, params: Any) -> types.ElicitResult:
         assert params.mode == "url" and "approved" in params.message
         pages.append(params.url)
-        await approve(office)
+        async with httpx2.AsyncClient() as browser:
+            page = await browser.get(params.url)
+            assert page.status_code == 200 and ">Waiting<" in page.text
+            assert "<form" not in page.text and "500" not in page.text and "bob" not in page.text
+            await approve(office)
+            assert ">Approved<" in (await browser.get(params.url)).text
+            gone = await browser.get(params.url.rpartition("/")[0] + "/h-none")
+            assert gone.status_code == 404 and "no such call" in gone.text
         return types.ElicitResult(action="accept")
 
     with running(Gateway(office.home.path, hold_wait_s="20", control_port=free())) as gateway:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 
 from exeat.api import approvals as answers
 from exeat.api import oauth, oauth_metadata
-from exeat.console import consent, signin, upstreams
+from exeat.approvals.model.hold import HoldState
+from exeat.console import consent, holds, signin, upstreams
 from exeat.console.pages import Console
 from exeat.identity.authorization.model.doing import Doing
 from exeat.identity.authorization.rules.resources import Resources
@@ -92,11 +93,16 @@ def control_app(
             window = read.window()
         return window is not None and window.open(clock())
 
+    def standing(asked: tuple[str, ...]) -> Mapping[str, HoldState]:
+        with state.approvals.read() as read:
+            return read.states(asked)
+
     routes: list[Any] = [
         *oauth_metadata.routes(issuer, mint, lambda: asyncio.to_thread(window_open)),
         *oauth.routes(endpoints),
         *consent.routes(console),
         *signin.routes(console),
+        *holds.routes(console, standing),
     ]
     if beside.consents is not None:
         routes += upstreams.routes(console, beside.consents)
