@@ -70,7 +70,7 @@ class Evaluating:
             again = self._decided(request, question)
             if again.permitted and again.charges != decision.charges:
                 again = _changed(again)
-            decision = room if again.permitted else again
+            decision = again if room.permitted or not again.permitted else room
         view = self._pipeline.state.view
         enforced = await self._recorded(request, decision)
         if enforced.permitted:

@@ -26,8 +26,8 @@ from exeat.gateway.methods import (
 from exeat.gateway.outbound import translate
 from exeat.gateway.pipeline import Enforced
 from exeat.gateway.redaction.filter import ResultFilter
-from exeat.gateway.results import FILTERED_MAX_BYTES, filter_for, questions, told
-from exeat.gateway.routes import INPUTS_KEY
+from exeat.gateway.results import FILTERED_MAX_BYTES, filter_for, questions, quotable, told
+from exeat.gateway.routes import INPUTS_KEY, STATE_KEY
 from exeat.gateway.wire import (
     Nonsense,
     encode,
@@ -126,12 +126,15 @@ class Call:
         )
 
     def _beside(self) -> dict[str, Any] | None:
-        """The client's answers to earlier questions leave with the call, so they are on record."""
+        """The client's answers to earlier questions, and the server's state, leave with the call, so they
+        are on record, and a person who approves one call does not approve where another stood."""
         params = self.request.params
         if self.request.method != "tools/call":
             return None
+        state = params.get("requestState")
         leaving = {
             INPUTS_KEY: params.get("inputResponses"),
+            STATE_KEY: None if state is None else hashlib.sha256(state.encode()).hexdigest(),
             tasks.EXTENSION: params.get("task"),
         }
         return {key: value for key, value in leaving.items() if value is not None} or None
@@ -531,16 +534,21 @@ class Call:
             self.link_failed("answered with a malformed error", sent=True)
             return
         body = error_body(code, text, value.get("data"))
+        rows = 0
         if self.filter is not None:
             body = self.filter.error(body)
+            rows = self.filter.summary.passed
         self.answer.final(error_message(self.request.id, body), error_code=code)
-        self.finish("rpc_error", digest=hashlib.sha256(body).digest(), size=len(body))
+        digest = hashlib.sha256(body).digest()
+        self.finish("rpc_error", digest=digest, size=len(body), rows=rows)
 
     def link_failed(self, reason: str, *, sent: bool) -> None:
         self._fail(reason, sent=sent)
 
     def _fail(self, reason: str | ExeatError, *, sent: bool) -> None:
         enforced = self._enforced
+        if self.filter is not None and isinstance(reason, str):
+            reason = quotable(self.filter, reason)
         self.answer.final(
             answers.upstream_failed(
                 self.request.id,

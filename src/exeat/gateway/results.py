@@ -50,6 +50,13 @@ def questions(found: ResultFilter, value: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "inputRequests": clean}
 
 
+def quotable(found: ResultFilter, reason: str) -> str:
+    """Why a call failed, which may quote what its server said."""
+    passed = found.notification("", encode({"reason": reason}))
+    value = parse(passed) if passed is not None else None
+    return str(value["reason"]) if isinstance(value, dict) else "answered what cannot be shown"
+
+
 def told(result: bytes, enforced: Enforced | None) -> bytes:
     """The result of a narrowed call says what was changed, to the model and to the client."""
     if enforced is None or enforced.decision.narrowed is None:

@@ -22,6 +22,7 @@ from exeat.gateway.upstreams import NOTHING, Upstreams, UpstreamServer
 
 SEPARATOR: Final = "__"
 INPUTS_KEY: Final = "io.modelcontextprotocol/inputResponses"
+STATE_KEY: Final = "io.modelcontextprotocol/requestState"
 _SERVER: Final = "[a-z0-9][a-z0-9-]{0,30}"
 _ENDPOINT: Final = re.compile(rf"/mcp(?:/({_SERVER}))?/?")
 _SERVER_ID: Final = re.compile(_SERVER)

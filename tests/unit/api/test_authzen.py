@@ -27,6 +27,7 @@ from exeat.identity.authorization.service.clients import New
 from exeat.registry.model.agent import Scope
 from exeat.registry.model.tool import Profile
 from exeat.registry.rules.pins import definition_digest
+from exeat.storage.budgets import SqlBudgets
 from exeat.storage.state import State, open_state
 
 pytestmark = pytest.mark.anyio
@@ -311,6 +312,30 @@ async def test_budgets_are_looked_at_and_nothing_is_taken(pdp: Pdp) -> None:
     assert "notes" in spent["context"]["remedy"] and "obligations" not in spent["context"]
     pdp.state.budgets.release("c-1")
     assert (await pdp.ask(note))["decision"] is True
+
+
+@requirement("POL-8", "APP-8", "APP-10")
+async def test_what_changes_while_budgets_are_looked_at_is_answered_as_it_is_now(
+    pdp: Pdp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer without an obligation that policy had come to ask by then."""
+    look = SqlBudgets.look
+    redacted = POLICY.replace(
+        'action == Action::"git/note", resource)',
+        'action == Action::"git/note", resource)'
+        ' when { context.session.controls.contains(Control::"redacted_pii") }',
+    )
+
+    def changing(self: SqlBudgets, charges: Any) -> Any:
+        pdp.policy(redacted)
+        return look(self, charges)
+
+    monkeypatch.setattr(SqlBudgets, "look", changing)
+    answer = await pdp.ask({**ONE, "resource": {"type": "tool", "id": "git/note"}})
+    assert answer["decision"] is True
+    asked = {each["type"] for each in answer["context"]["obligations"]}
+    assert asked == {"budget", "control", "redact"}
+    assert "redact:email" in pdp.ledger.decisions[-1][1].obligations
 
 
 @requirement("POL-8")

@@ -96,3 +96,15 @@ async def test_when_too_many_are_known_no_log_of_others_passes(
     found.redacted("b/-", UP, asked)
     assert found.clean("b/-", UP, LOG, b'{"data":"x"}') is None
     assert found.clean("a/-", UP, LOG, b'{"data":"x"}') is not None
+
+
+@requirement("POL-9")
+async def test_a_failure_quotes_nothing_that_the_result_may_not_show() -> None:
+    async def script(seen: Seen) -> None:
+        seen.result({"content": [], "resultType": WHO})
+
+    async with World(tools=[definition("people")], policy=POLICY) as world:
+        world.upstream.script = script
+        answer = await world.ask(world.tool("people"))
+        assert "lovelace" not in json.dumps(answer.json)
+        assert "[redacted:email]" in json.dumps(answer.json)

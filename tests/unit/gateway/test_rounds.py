@@ -3,13 +3,18 @@ and decided like any action (GW-7)."""
 
 import asyncio
 import socket
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from requirements import requirement
-from worlds import Answer, Seen, World, until
+from worlds import NOW, Answer, Seen, World, until
 
 from exeat.core.facts import Lifecycle
+from exeat.core.grant import Held, Pending
+from exeat.core.request import AccessRequest
+from exeat.gateway.gate import Gate
 
 pytestmark = pytest.mark.anyio
 ASKED = {
@@ -230,3 +235,40 @@ async def test_a_method_without_rounds_keeps_its_parameters(state: Any) -> None:
         assert "result" in (await world.ask(world.modern("x/do", params))).json
         assert sent(world) == params
         assert world.ledger.decisions[-1][0].arguments == params
+
+
+class Noting:
+    """People who are asked: what they were asked about."""
+
+    def __init__(self) -> None:
+        self.bindings: list[str] = []
+
+    def claim(self, held: Held, request: AccessRequest, then: Callable[[Any], None]) -> None:
+        self.bindings.append(held.binding.digest)
+        then(Pending("h-1", NOW + 10**15, ("ada",)))
+
+    def states(self, holds: tuple[str, ...], then: Callable[[Any], None]) -> None:
+        then({})
+
+
+@requirement("APP-2", "APP-11")
+@pytest.mark.parametrize(("method", "params"), _CALLS)
+async def test_an_approval_of_a_call_is_none_of_where_it_stood_at_its_server(
+    world: World, method: str, params: dict[str, Any]
+) -> None:
+    """A server's state can say what was confirmed, and it leaves even where no answer does."""
+    world.upstream.script = asks("s-1")
+    state = await first(world, method, params)
+    noting = Noting()
+    world.pipeline.gate, world.policy = Gate(noting, None), HELD
+    world.state.view = world.view()
+    world.front.settings = replace(world.front.settings, hold_wait_s=0.0)
+    await world.ask(world.modern(method, params))
+    await world.ask(world.modern(method, {**params, "requestState": state}))
+    await world.ask(world.modern(method, {**params, "requestState": state}))
+    plain, carried, again = noting.bindings
+    assert plain != carried and carried == again
+
+
+HELD = """@id("asked") permit(principal, action, resource)
+    when { context.session.controls.contains(Control::"approved_by_owner") };"""

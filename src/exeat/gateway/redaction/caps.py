@@ -45,24 +45,25 @@ def cap_text_rows(text: str, most: int) -> tuple[str, int, int]:
     return "".join(lines[:most]), most, len(lines) - most
 
 
-def cap_blocks(result: dict[str, Any], most: int) -> int:
+def cap_blocks(result: dict[str, Any], most: int) -> tuple[int, int]:
     """Of ``content``, ``contents``, ``messages`` and ``completion``: all of a list count together,
-    since servers write a list as one text or as a text for each row.  In place; how many were cut."""
-    cut = 0
+    since servers write a list as one text or as a text for each row.  In place; how many were kept of the
+    longest, and how many cut."""
+    longest = cut = 0
     for name in ("content", "contents", "messages"):
         blocks = result.get(name)
         if type(blocks) is list:
-            result[name], less = _blocks(blocks, most)
-            cut += less
+            result[name], kept, less = _blocks(blocks, most)
+            longest, cut = max(longest, kept), cut + less
     completion = result.get("completion")
     if type(completion) is dict and type(completion.get("values")) is list:
         values = completion["values"]
         completion["values"] = values[:most]
-        cut += max(len(values) - most, 0)
-    return cut
+        longest, cut = max(longest, min(len(values), most)), cut + max(len(values) - most, 0)
+    return longest, cut
 
 
-def _blocks(blocks: list[Any], most: int) -> tuple[list[Any], int]:
+def _blocks(blocks: list[Any], most: int) -> tuple[list[Any], int, int]:
     kept: list[Any] = []
     left, cut = most, 0
     for block in blocks:
@@ -75,7 +76,7 @@ def _blocks(blocks: list[Any], most: int) -> tuple[list[Any], int]:
             used, cut = max(used, lines), cut + less
         left -= used
         kept.append(block)
-    return kept, cut
+    return kept, most - max(left, 0), cut
 
 
 def _rows(block: Any) -> int:

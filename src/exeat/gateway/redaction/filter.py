@@ -4,6 +4,7 @@ Every failure withholds: there is no way from an exception to the bytes that cam
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from exeat.core.obligations import OnResult
@@ -21,6 +22,7 @@ SEARCHED_MAX_BYTES: Final = 4 * 1024 * 1024
 """A larger result is withheld: it would hold up every other call while it is searched."""
 WITHHELD: Final = -31006
 _STRUCTURED: Final = "structuredContent"
+_PROGRESS: Final = "notifications/progress"
 _MISSING: Final[Any] = object()
 
 
@@ -61,7 +63,7 @@ class ResultFilter:
     def notification(self, method: str, params: bytes) -> bytes | None:
         """The parameters of one that the server sends during the call; None: it does not pass."""
         try:
-            return self._guarded(self._notification, params)
+            return self._guarded(partial(self._notification, method=method), params)
         except Withheld:
             self.summary.dropped += 1
             return None
@@ -145,7 +147,8 @@ class ResultFilter:
         if structured is not _MISSING:
             value[_STRUCTURED] = structured
         if rows:
-            cut = max(cut, caps.cap_blocks(value, rows))
+            kept, less = caps.cap_blocks(value, rows)
+            passed, cut = max(passed, kept), max(cut, less)
         less = 0
         if self._on.bytes:
             fits = check.is_valid if check is not None else _anything
@@ -203,9 +206,11 @@ class ResultFilter:
                 cleaner.needle(hidden)
                 cleaner.count(FIELD, shown(hidden))
 
-    def _notification(self, raw: bytes) -> bytes:
+    def _notification(self, raw: bytes, method: str) -> bytes:
         value = self._read(raw)
-        kept = {key: value.pop(key) for key in ("progressToken",) if key in value}
+        # the token is the client's own, as the link has seen
+        keys = ("progressToken",) if method == _PROGRESS else ()
+        kept = {key: value.pop(key) for key in keys if key in value}
         data = value.get("data")
         if self._on.rows:
             value = caps.cap_rows(value, self._on.rows)[0]
@@ -222,9 +227,9 @@ class ResultFilter:
             raise Withheld("it is not an error of JSON-RPC")
         data = value.get("data")
         if self._on.rows:
-            data = caps.cap_rows(data, self._on.rows)[0]
-        new = self._plain({"message": message, "data": data}, data)
-        message, data = new["message"], new["data"]
+            data, self.summary.passed, _ = caps.cap_rows(data, self._on.rows)
+        new = self._plain({"code": code, "message": message, "data": data}, data)
+        code, message, data = new["code"], new["message"], new["data"]
         if self.summary.removed:
             message = f"{message} ({told(self.summary, self._decision).rstrip('.')})"
         body = error_body(code, message, data)

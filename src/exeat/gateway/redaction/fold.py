@@ -11,7 +11,7 @@ from bisect import bisect_right
 from typing import Final
 
 _ESCAPE: Final = re.compile(
-    r"\\u[0-9A-Fa-f]{4}|%[2-7][0-9A-Fa-f]|&#(?:[0-9]{2,3}|[xX][2-7][0-9A-Fa-f]);|&commat;|&amp;"
+    r"\\u[0-9A-Fa-f]{4}|%[2-7][0-9A-Fa-f]|&#(?:0{0,8}[0-9]{2,3}|[xX]0{0,8}[2-7][0-9A-Fa-f]);|&commat;|&amp;"
 )
 _MARKS: Final = ("%", "\\u", "&")
 _HIDDEN: Final = frozenset("\u115f\u1160\u3164\uffa0\u2800")

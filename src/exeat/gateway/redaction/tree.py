@@ -60,7 +60,9 @@ class Cleaner:
             elif kind is Pieces:
                 stack.extend(node.parts)
             elif kind is Coded:
-                stack.append(node.inner)
+                stack += [node.inner, node.text]  # digits of a card can be base64 of something
+            elif kind is Opaque:
+                stack.append(node.kind)
 
     def needle(self, value: Any) -> None:
         """A value that was hidden in one place; it is hidden in texts, too."""
@@ -142,14 +144,14 @@ class Cleaner:
     def _holding(self, value: Any, name: str) -> str:
         if type(value) is Opaque:
             self.count("data", value.kind)
-            return f"[withheld:{value.kind}]"
+            return f"[withheld:{self._string(value.kind, '')}]"
         if type(value) is Pieces:
             return "".join(self.clean(each) for each in value.parts)
         before = self.changes
         if type(value) is Coded:
-            named = self._by_name(name, value.text)
-            if named:
-                return named
+            plain = self._string(value.text, name)
+            if plain != value.text:
+                return plain
             inner = self.clean(value.inner, name)
             if self.changes == before:
                 return value.text

@@ -12,6 +12,7 @@ from exeat.core.strictjson import parse
 from exeat.gateway.redaction.detectors import DETECTORS, finder
 from exeat.gateway.redaction.filter import ResultFilter
 from exeat.gateway.redaction.notice import REDACTED_KEY, WITHHELD_KEY
+from exeat.gateway.redaction.texts import decoded
 
 ALL = OnResult(frozenset(DETECTORS))
 CARD = 4111111111111111
@@ -561,3 +562,62 @@ def test_obligations_as_they_are_written() -> None:
             "score": parse(b"1.5"),
         }
     ]
+
+
+CARD_AND_BASE64 = "4668566977275762"
+"""Its sixteen digits are base64 of printable text as well."""
+
+
+@requirement("POL-9")
+def test_what_is_base64_of_something_is_searched_as_it_is_too() -> None:
+    assert decoded(CARD_AND_BASE64) is not None
+    out = passed({"structuredContent": {"n": CARD_AND_BASE64, "of": [CARD_AND_BASE64]}})
+    assert out["structuredContent"] == {"n": "[redacted:card]", "of": ["[redacted:card]"]}
+
+
+@requirement("POL-9")
+@pytest.mark.parametrize("sign", ["&#0064;", "&#x0040;", "&#X000040;", "&#64;"])
+def test_no_zeros_hide_a_sign(sign: str) -> None:
+    assert "lovelace" not in json.dumps(passed(text(f"ada.lovelace{sign}example.com")))
+
+
+@requirement("POL-9")
+def test_members_of_the_protocol_are_no_way_around() -> None:
+    """The type of a picture, the code of an error, the token that names a call."""
+    image = {"type": "image", "mimeType": "image/ada@example.com", "data": "AAAA"}
+    assert "ada@" not in json.dumps(passed({"content": [image]}))
+    guard = ResultFilter(ALL, None, "gw1-7")
+    assert guard.error(b'{"code":-32602,"message":"m"}') == b'{"code":-32602,"message":"m"}'
+    assert b"4111111111111111" not in guard.error(b'{"code":4111111111111111,"message":"m"}')
+    said = b'{"progressToken":"ada@example.com","progress":1}'
+    assert guard.notification("notifications/progress", said) == said, "it is the client's own"
+    assert b"ada@" not in (guard.notification("notifications/message", said) or b"")
+
+
+@requirement("APP-8")
+@pytest.mark.parametrize(
+    ("structured", "content", "counted"),
+    [
+        ({}, "a\nb\nc", 3),
+        ({"n": 1}, json.dumps(PEOPLE), 2),
+        ({"rows": [1, 2, 3, 4]}, "four of them", 4),
+        ({"rows": [1]}, json.dumps(list(range(99))), 5),
+        ({"rows": list(range(99))}, "", 5),
+        (None, "one", 5),
+    ],
+)
+def test_rows_are_counted_wherever_they_passed(
+    structured: Any, content: str, counted: int
+) -> None:
+    """A budget is given back what the result did not use, so the longer of its two forms counts."""
+    guard = ResultFilter(OnResult(rows=5), None, "d")
+    beside = {} if structured is None else {"structuredContent": structured}
+    guard.result(json.dumps({**text(content), **beside}).encode())
+    assert guard.summary.passed == counted
+
+
+@requirement("APP-8")
+def test_rows_of_an_error_are_counted() -> None:
+    guard = ResultFilter(OnResult(rows=3), None, "d")
+    out = parse(guard.error(b'{"code":-1,"message":"m","data":{"rows":[1,2,3,4,5]}}'))
+    assert out["data"] == {"rows": [1, 2, 3]} and guard.summary.passed == 3
