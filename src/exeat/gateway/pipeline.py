@@ -12,7 +12,7 @@ The order is the security argument (GW-1):
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from exeat.core.decision import Decision, Reason, Verdict
@@ -73,15 +73,8 @@ class Enforced:
 Then = Callable[[Enforced], None]
 
 
-@dataclass(slots=True)
-class _Submission:
-    """What stays the same between decision and record."""
-
-    view: View
-    run: str
-    isolation: str
-    beside: Mapping[str, Any] | None
-    then: Then
+_Submission = tuple["View", str, str, "Mapping[str, Any] | None", Then]
+"""View, run, isolation, what leaves beside, and who is told: the same between decision and record."""
 
 
 def doable(decision: Decision, beside: Mapping[str, Any] | None) -> Decision:
@@ -147,48 +140,60 @@ class Pipeline:
         decision = self._decide(view, request) if ruled is None else ruled
         if decision.obligations:
             decision = doable(decision, beside)
+        submission = (view, run, isolation, beside, then)
         if decision.verdict is Verdict.HOLD or decision.charges:
-            self._through_gate(_Submission(view, run, isolation, beside, then), request, decision)
-            return
-        self._record(_Submission(view, run, isolation, beside, then), Passed(request, decision))
+            self._through_gate(submission, request, decision)
+        else:
+            self._record(submission, request, decision, None)
 
     def _through_gate(
         self, submission: "_Submission", request: AccessRequest, decision: Decision
     ) -> None:
+        view, run, isolation, beside, then = submission
+
         def decide(again: AccessRequest) -> tuple[AccessRequest, Decision]:
-            submission.view = self.state.view
+            nonlocal view
+            view = self.state.view
             again = self.refreshed(again)
-            return again, doable(self._decide(submission.view, again), submission.beside)
+            return again, doable(self._decide(view, again), beside)
 
         def passed(found: Passed) -> None:
-            self._record(submission, found)
+            self._record((view, run, isolation, beside, then), found.request, found.decision, found)
 
-        self.gate.passed(request, decision, submission.beside, decide, passed)
+        self.gate.passed(request, decision, beside, decide, passed)
 
-    def _record(self, submission: "_Submission", found: Passed) -> None:
-        request, decision = found.request, found.decision
-        view, run, then = submission.view, submission.run, submission.then
+    def _record(
+        self,
+        submission: "_Submission",
+        request: AccessRequest,
+        decision: Decision,
+        used: Passed | None,
+    ) -> None:
+        """``used``: what came of people and budgets; None: nobody was asked."""
+        view, run, isolation, beside, then = submission
         if decision.verdict is not Verdict.PERMIT:
             decision = self._capped(run, decision, request.now)
             if decision.reason is Reason.AGENT_UNREGISTERED and self._met is not None:
                 self._met(request)
-        context = self._context(run, request, submission.isolation, submission.beside)
-        if found.approvals or decision.reason is Reason.OBSERVED:
-            mode = "observe" if decision.reason is Reason.OBSERVED else "enforce"
-            context = replace(context, approval=",".join(found.approvals), mode=mode)
-        ledger, reserved = self.ledger, found.reserved
+        context = self._context(run, request, isolation, beside)
+        if used is not None and used.approvals:
+            context = replace(context, approval=",".join(used.approvals))
+        ledger = self.ledger
 
         def durable(receipt: Receipt | LedgerUnavailable) -> None:
             if isinstance(receipt, LedgerUnavailable):
-                if reserved:
-                    self._release(reserved)
+                if used is not None and used.reserved:
+                    self._release(used.reserved)
                 then(Enforced(request, decision, index, "", None, str(receipt)))
                 return
             decision_id = ledger.decision_id(index)
-            enforced = Enforced(
-                request, decision, index, decision_id, receipt, "", found.pending, reserved,
-                found.authority,
-            )  # fmt: skip
+            if used is None:
+                enforced = Enforced(request, decision, index, decision_id, receipt)
+            else:
+                enforced = Enforced(
+                    request, decision, index, decision_id, receipt, "", used.pending, used.reserved,
+                    used.authority,
+                )  # fmt: skip
             state = self.state
             if state.view is not view:
                 then(self._again(enforced, "state_changed"))

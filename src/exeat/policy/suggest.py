@@ -82,6 +82,8 @@ def unfit(recorded: Recorded, catalogue: Catalogue) -> str:
     request = recorded.request
     if recorded.verdict is not Verdict.PERMIT or recorded.reason is Reason.OBSERVED:
         return "policy would have refused them"
+    if recorded.mode == "evaluate":
+        return "another enforcement point only asked about them"
     if recorded.mode != "enforce":
         return "policy would have refused them"
     if recorded.reason is not Reason.PERMITTED:

@@ -235,6 +235,10 @@ async def test_example_errors_of_single_evaluations(pdp: Pdp) -> None:
     assert decided(answer) == [True, False, False]
     error = answer["evaluations"][1]["context"]["error"]
     assert error["status"] == 400 and "resource.type" in error["message"]
+    lacking = {"subject": SUBJECT, "action": CALL, "evaluations": [{"resource": LOG}, {}]}
+    answer = await pdp.ask(lacking, many=True)
+    assert decided(answer) == [True, False]
+    assert "resource" in answer["evaluations"][1]["context"]["error"]["message"]
     first = {**body, "options": {"evaluations_semantic": "deny_on_first_deny"}}
     assert decided(await pdp.ask(first, many=True)) == [True, False]
 

@@ -99,6 +99,7 @@ def test_it_is_written_with_cases_that_hold_and_a_replay_that_changes_nothing(
             "were narrowed, redacted",
         ),
         ({"context": replace(CONTEXT, mode="observe")}, "would have refused"),
+        ({"context": replace(CONTEXT, mode="evaluate")}, "only asked about them"),
     ],
 )
 def test_nobody_teaches_it_by_calls_that_policy_did_not_freely_permit(

@@ -428,6 +428,16 @@ async def test_alone_the_user_confirms_and_nobody_calls_it_an_approval(desk: Des
     assert "hold.confirmed" in kinds and "approval.approved" not in kinds
 
 
+@requirement("APP-3")
+async def test_alone_one_confirms_also_for_an_agent_without_a_user(desk: Desk) -> None:
+    desk.now = standing(people={UMA: PersonFacts(UMA, True)}, solo=True)
+    hold = desk.hold(CONFIRMED_BY_USER, user=None)
+    uma, key = await desk.with_passkey(UMA)
+    assert "the one person there is, with a passkey" in (await uma.get(f"/holds/{hold}")).text
+    assert (await desk.confirm(uma, key, hold, "deny")).status_code == 200
+    assert desk.state(hold) is HoldState.DENIED
+
+
 @requirement("APP-1")
 async def test_what_cannot_be_shown_is_not_approved(desk: Desk) -> None:
     hold = desk.hold()
