@@ -148,15 +148,13 @@ def _member(budget: str, value: Any) -> str:
 
 def _values(name: str, arguments: Any) -> Iterator[Any]:
     """What stands at ``a.b.c``; of lists on the way, in each element.  Where it is not: _MISSING.  An
-    argument that is called so as a whole counts as well, and neither stands in for the other."""
+    argument that is called so as a whole counts as well, and stands in for nothing."""
     key, _, rest = name.partition(".")
     members = arguments if isinstance(arguments, Mapping) else {}
-    whole = bool(rest) and name in members
-    if whole:
+    if rest and name in members:
         yield members[name]
     if key not in members:
-        if not whole:
-            yield _MISSING
+        yield _MISSING
         return
     found = members[key]
     if not rest:
