@@ -24,6 +24,10 @@ POLICY = """
   { context.session.controls.containsAll([Control::"redacted_pii", Control::"ten"]) };
 @id("note") permit(principal, action == Action::"c/note", resource);
 """
+CONFIRMED = """
+@id("pay") permit(principal, action == Action::"c/pay", resource) when
+  { context.session.controls.contains(Control::"confirmed_by_user") };
+"""
 CONTROLS = """
 controls:
   ten: {rows: 10}
