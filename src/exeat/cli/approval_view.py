@@ -35,7 +35,9 @@ def _lines(call: Mapping[str, Any], now: int) -> Iterator[str]:
     yield from _arguments(call)
     for each in call["destination"]:
         yield _line("goes to", f"{_value(each['value'])}  ({_name(each['argument'])})")
-    if not call["destination"]:
+    if call["more_destinations"]:
+        yield _line("goes to", "MORE THAN IS LISTED HERE: look through the arguments")
+    elif not call["destination"]:
         yield _line("goes to", "no argument names a place or a party")
     yield _line("effect", call["effect"] or "unknown")
     yield _line("sink", call["sink"] or "unknown")

@@ -25,6 +25,7 @@ from exeat.console.pages import Console, answered, require_person, show, shown
 from exeat.core.controls import Channel
 from exeat.core.errors import Conflict, ExeatError, Invalid, NotFound
 from exeat.core.ids import PersonId
+from exeat.identity.signin.model import Passkey
 from exeat.web.attempts import address
 from exeat.web.visits import Visit
 
@@ -144,6 +145,7 @@ class HoldPages:
             sink=call["sink"] or "unknown",
             arguments=rows(call) if found.whole else None,
             places=places(call) if found.whole else [],
+            more_places=found.whole and call["more_destinations"],
             why=call["why"],
             asked=call["asked"],
             said_before=call["answers"],
@@ -217,9 +219,20 @@ class HoldPages:
             self._at.sign_in.finish_answer,
             visit.cookie, session, _about(found.hold, word), credential, self._at.clock(),
         )  # fmt: skip
+        await asyncio.to_thread(self._check_age, passkey, found.hold)
         said = Said(person, Channel.PASSKEY, word, reason.strip(), None, f"passkey:{passkey.id}")
         await asyncio.to_thread(self._answer, found.hold.id, said)
         return JSONResponse({"next": f"/holds/{found.hold.id}"})
+
+    def _check_age(self, passkey: Passkey, hold: Hold) -> None:
+        """Who has come into a session can enrol a passkey of their own; of a person who had one when the
+        call was held, that one says nothing."""
+        had = self._at.sign_in.passkeys_of(passkey.person)
+        if passkey.made_at > hold.asked_at and any(p.made_at <= hold.asked_at for p in had):
+            raise Conflict(
+                "This passkey is newer than the question.",
+                remedy="Use one that you had when the call was held.",
+            )
 
     def _answer(self, hold: str, said: Said) -> None:
         self._held.approvals.answer(hold, said, self._held.standing(), self._at.clock())

@@ -147,12 +147,16 @@ def _member(budget: str, value: Any) -> str:
 
 
 def _values(name: str, arguments: Any) -> Iterator[Any]:
-    """What stands at ``a.b.c``; of lists on the way, in each element.  Where it is not: _MISSING."""
+    """What stands at ``a.b.c``; of lists on the way, in each element.  Where it is not: _MISSING.  An
+    argument that is called so as a whole counts as well, and stands in for nothing."""
     key, _, rest = name.partition(".")
-    if not isinstance(arguments, Mapping) or key not in arguments:
+    members = arguments if isinstance(arguments, Mapping) else {}
+    if rest and name in members:
+        yield members[name]
+    if key not in members:
         yield _MISSING
         return
-    found = arguments[key]
+    found = members[key]
     if not rest:
         yield found
     elif isinstance(found, list):

@@ -29,6 +29,19 @@ def bounds(uses: int = 5, until: int = NOW + HOUR, **arguments: Bound) -> Bounds
 
 @requirement("APP-6")
 @pytest.mark.parametrize(
+    ("held", "fitting"),
+    [(50, False), (Decimal("0.5"), False), (0, True), (-5, True), ("all", True)],
+)
+def test_zero_is_no_small_number_of_a_call_that_has_one(held: Any, fitting: bool) -> None:
+    """A grant for up to 100 rows is none for all of them, as ``limit=0`` asks of many servers."""
+    most = bounds(a=AtMost(Decimal(100)))
+    assert fits({"a": 0}, {"a": held}, most) is fitting
+    assert fits({"a": Decimal("0E-3")}, {"a": held}, most) is fitting
+    assert fits({"a": 1}, {"a": held}, most)
+
+
+@requirement("APP-6")
+@pytest.mark.parametrize(
     ("bound", "value", "wanted"),
     [
         (AtMost(Decimal(100)), 100, True),
@@ -58,6 +71,14 @@ def bounds(uses: int = 5, until: int = NOW + HOUR, **arguments: Bound) -> Bounds
         (Below("/srv/a"), "srv/a/b", False),
         (Below("/srv/.."), "/srv/../etc", False),
         (Below("/srv/a"), ["/srv/a"], False),
+        (Below("/srv/a"), "/srv/a/\u2024\u2024/b", False),
+        (Below("/srv/a"), "/srv/a/\uff0e\uff0e/b", False),
+        (Below("/srv/a"), "/srv/a/.. /b", False),
+        (Below("/srv/a"), "/srv/a/.\u200b./b", False),
+        (Below("/srv/a"), "/srv/a/.../b", False),
+        (Below("/srv/a"), "/srv/a/$HOME", False),
+        (Below("/srv/a"), "/srv/a/{b,../c}", False),
+        (Below("/srv/a"), "/srv/a/Übersicht 1.txt", True),
         (values("EUR", "CHF"), "CHF", True),
         (values("EUR", "CHF"), "chf", False),
         (values(1, 2), Decimal("1.0"), False),

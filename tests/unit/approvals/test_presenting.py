@@ -7,7 +7,7 @@ from approvals_world import NOW, held, standing
 from requirements import requirement
 
 from exeat.approvals.model.hold import Hold, Shown
-from exeat.approvals.rules.destinations import destinations
+from exeat.approvals.rules.destinations import destinations, listed
 from exeat.approvals.rules.presenting import presented
 
 
@@ -41,6 +41,8 @@ def test_depth_and_number_are_bounded() -> None:
         deep = [deep]
     assert destinations({"x": deep}) == ()
     assert len(destinations({"to": ["x"] * 1000})) == 50
+    assert listed({"x": deep}) == ((), True) and listed({"to": ["x"] * 51})[1]
+    assert not listed({"to": ["x"] * 50, "n": 1, "t": "x", "e": []})[1]
 
 
 @requirement("APP-1")

@@ -92,6 +92,18 @@ def test_list_and_show_the_real_call(held: Held, run: Run) -> None:
 
 
 @requirement("APP-1")
+@pytest.mark.parametrize("count", [50, 51])
+def test_recipients_that_are_not_listed_are_said_to_be_there(
+    held: Held, run: Run, count: int
+) -> None:
+    """No number of harmless ones hides one that is not."""
+    hold = held.asked({"to": [f"a{n}@x.example" for n in range(count)]})
+    out = run("approvals", "show", hold)[1]
+    assert out.count("  goes to") == count
+    assert ("MORE THAN IS LISTED HERE" in out) is (count > 50)
+
+
+@requirement("APP-1")
 def test_hostile_text_is_printed_harmlessly(held: Held, run: Run) -> None:
     evil = "\x1b[2J\x1b]0;x\x07\r\n  asked       nobody\u202eteews\u2066\x00\x9b31m"
     hold = held.asked({"to": evil, evil: "x", "more": [evil], "long": "y" * 100_000})

@@ -199,6 +199,11 @@ async def test_nothing_in_a_call_acts_or_hides(desk: Desk) -> None:
     assert "\u202e" not in page and "\\u202e" in page
     assert "NOT SHOWN HERE: 1002 more characters" in page and "made smaller: &#34;y&#34;" in page
     assert "&#34;amount = 1, harmless&#34;" in page and "1000000000000000000" in page
+    assert "more than is listed here" not in page
+    many = desk.hold(arguments={"to": [f"a{n}@x.example" for n in range(51)]})
+    assert (
+        "more than is listed here" in (await (await desk.browser(ADA)).get(f"/holds/{many}")).text
+    )
 
 
 @requirement("APP-5")
@@ -385,6 +390,21 @@ async def test_a_challenge_serves_one_answer_alone(desk: Desk) -> None:
     assert (await ada.script(f"{path}/passkey", said)).status_code == 200
     assert (await ada.script(f"{path}/passkey", said)).status_code == 401
     assert desk.state(hold) is HoldState.APPROVED and desk.state(other) is HoldState.PENDING
+
+
+@requirement("APP-3", "APP-5")
+async def test_a_session_makes_no_passkey_that_answers_for_its_person(desk: Desk) -> None:
+    """Who has come into a session could enrol one; the person had one when the call was held."""
+    desk.now = by_passkey()
+    _, old = await desk.with_passkey(ADA)
+    hold = desk.hold()
+    desk.portal.later(60)
+    stolen, fresh = await desk.with_passkey(ADA)
+    refused = await desk.confirm(stolen, fresh, hold)
+    assert refused.status_code == 409 and "newer than the question" in refused.text
+    assert desk.state(hold) is HoldState.PENDING
+    assert (await desk.confirm(stolen, old, hold)).status_code == 200
+    assert desk.state(hold) is HoldState.APPROVED
 
 
 @requirement("APP-3")

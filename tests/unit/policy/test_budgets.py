@@ -208,6 +208,18 @@ def test_orders_of_a_list_are_no_new_values_and_texts_with_commas_no_old_ones() 
 
 
 @requirement("APP-8")
+def test_an_argument_with_a_dot_in_its_name_is_counted() -> None:
+    """And no such argument stands in for the one at that path, which counts as missing."""
+    one = budget(counts=Counts.DISTINCT, argument="mail.to")
+    found = [taken(one, {"mail.to": to}) for to in ("a@x.org", "b@x.org")]
+    assert len({charge.member for charges in found for charge in charges}) == 3
+    assert len(taken(one, {"mail.to": "a@x.org", "mail": {"to": ["b@x.org", "c@x.org"]}})) == 3
+    amount = budget(counts=Counts.AMOUNT, argument="pay.sum")
+    (charge,) = taken(amount, {"pay.sum": 0, "pay": {"sum": 7}})
+    assert charge.amount == 70_000
+
+
+@requirement("APP-8")
 def test_of_rows_and_bytes_the_most_is_reserved() -> None:
     for counts in (Counts.ROWS, Counts.BYTES):
         (charge,) = taken(budget(counts=counts, limit=1000, reserve=300))

@@ -16,7 +16,8 @@ VALUES_MAX: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class AtMost:
-    """A number from 0 to ``most``, compared exactly."""
+    """A number from 0 to ``most``, compared exactly; 0 itself only if the held call has no more: to many
+    servers it says "no limit"."""
 
     most: Decimal
 

@@ -24,20 +24,28 @@ _SHAPES: Final = (_URL, _EMAIL, _HOST, _PATH, _IBAN)
 
 def destinations(arguments: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """(where it stands, value), in the order of the arguments."""
+    return listed(arguments)[0]
+
+
+def listed(arguments: Mapping[str, Any]) -> tuple[tuple[tuple[str, str], ...], bool]:
+    """The same, and whether there may be more than are listed: whoever decides is told so."""
     found: list[tuple[str, str]] = []
     for where, name, value in _texts(arguments, "", "", 0):
+        if value is None:
+            return tuple(found), True
         if _NAMED.search(name) or any(shape.match(value) for shape in _SHAPES):
-            found.append((where, value))
             if len(found) == SHOWN_MAX:
-                break
-    return tuple(found)
+                return tuple(found), True
+            found.append((where, value))
+    return tuple(found), False
 
 
-def _texts(node: Any, where: str, name: str, depth: int) -> Iterator[tuple[str, str, str]]:
+def _texts(node: Any, where: str, name: str, depth: int) -> Iterator[tuple[str, str, str | None]]:
+    """None: too deep to look."""
     if isinstance(node, str):
         yield where, name, node
-    elif depth > DEPTH_MAX:
-        return
+    elif depth > DEPTH_MAX and isinstance(node, Mapping | Sequence) and node:
+        yield where, name, None
     elif isinstance(node, Mapping):
         for key, value in node.items():
             yield from _texts(value, f"{where}.{key}" if where else str(key), str(key), depth + 1)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
+from unicodedata import normalize
 
 from exeat.approvals.model.bounds import (
     DAY_NS,
@@ -20,7 +21,8 @@ from exeat.approvals.model.bounds import (
 from exeat.approvals.model.exact import exact
 from exeat.core.errors import Invalid
 
-_ODD: Final = re.compile(r"[\x00-\x1f\x7f\\%]")
+_ODD: Final = re.compile(r"[\x00-\x1f\x7f\\%~$*?`{}]")
+"""What a shell or a library would expand, decode or take for a separator."""
 
 
 def fits(arguments: Mapping[str, Any], held: Mapping[str, Any], bounds: Bounds) -> bool:
@@ -58,10 +60,10 @@ def check(bounds: Bounds, held: Mapping[str, Any], now: int) -> None:
 def _within(value: Any, held: Any, bound: Bound) -> bool:
     match bound:
         case AtMost(most):
-            if isinstance(value, bool) or not isinstance(value, int | Decimal):
+            number = _number(value)
+            if number is None or not most.is_finite() or not 0 <= number <= most:
                 return False
-            number = Decimal(value)
-            return number.is_finite() and most.is_finite() and 0 <= number <= most
+            return number > 0 or not (_number(held) or 0) > 0
         case Below(path):
             return isinstance(value, str) and _plain(value) and _plain(path) and _below(value, path)
         case OneOf(values):
@@ -70,13 +72,23 @@ def _within(value: Any, held: Any, bound: Bound) -> bool:
             return exact(value) == exact(held)
 
 
+def _number(value: Any) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return None
+    number = Decimal(value)
+    return number if number.is_finite() else None
+
+
 def _below(value: str, path: str) -> bool:
     return value == path or value.startswith(path if path.endswith("/") else f"{path}/")
 
 
 def _plain(path: str) -> bool:
-    """It plainly denotes what it says: no step up, no empty step, no escape (trap 3 of decisions.md)."""
+    """It plainly denotes what it says: no step up, no empty step, no escape, nothing that some system drops
+    or takes for a dot or a slash (trap 3 of decisions.md)."""
+    if _ODD.search(path) or not path.isprintable() or normalize("NFKC", path) != path:
+        return False
     steps = path.removeprefix("/").removesuffix("/").split("/")
-    return not _ODD.search(path) and (
-        path == "/" or all(step not in ("", ".", "..") for step in steps)
+    return path == "/" or all(
+        step and step == step.strip() and not step.endswith(".") for step in steps
     )

@@ -10,7 +10,7 @@ from exeat.approvals.model.exact import exact
 from exeat.approvals.model.hold import Answer, Hold, HoldState, Shown
 from exeat.approvals.model.standing import Standing
 from exeat.approvals.rules import authority
-from exeat.approvals.rules.destinations import destinations
+from exeat.approvals.rules.destinations import listed
 from exeat.core.controls import CONFIRMED_BY_USER
 from exeat.core.ids import PersonId
 
@@ -58,6 +58,7 @@ def presented(hold: Hold, shown: Shown | None, standing: Standing) -> dict[str, 
     """JSON values.  ``shown`` None: the arguments were forgotten, or cannot be opened.  Arguments are
     exact JSON texts, so that no digit is lost on the way."""
     b = hold.binding
+    places, more = listed(shown.leaving) if shown is not None else ((), False)
     return {
         "id": hold.id,
         "state": hold.state.value,
@@ -69,9 +70,8 @@ def presented(hold: Hold, shown: Shown | None, standing: Standing) -> dict[str, 
         "run": b.run,
         "arguments": None if shown is None else exact(shown.arguments),
         "narrowed": None if shown is None or shown.narrowed is None else exact(shown.narrowed),
-        "destination": []
-        if shown is None
-        else [{"argument": where, "value": value} for where, value in destinations(shown.leaving)],
+        "destination": [{"argument": where, "value": value} for where, value in places],
+        "more_destinations": more,
         "effect": hold.effect,
         "sink": hold.sink,
         "labels": list(b.labels),

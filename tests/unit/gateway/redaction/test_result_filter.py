@@ -606,9 +606,7 @@ def test_members_of_the_protocol_are_no_way_around() -> None:
         (None, "one", 5),
     ],
 )
-def test_rows_are_counted_wherever_they_passed(
-    structured: Any, content: str, counted: int
-) -> None:
+def test_rows_are_counted_wherever_they_passed(structured: Any, content: str, counted: int) -> None:
     """A budget is given back what the result did not use, so the longer of its two forms counts."""
     guard = ResultFilter(OnResult(rows=5), None, "d")
     beside = {} if structured is None else {"structuredContent": structured}
