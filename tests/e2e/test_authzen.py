@@ -33,11 +33,14 @@ def test_the_running_gateway_answers_records_and_does_nothing(office: Office) ->
         told = httpx2.get(f"{control}/.well-known/authzen-configuration").json()
         assert told["policy_decision_point"] == control
 
+        understood: list[str] | None = None
+
         def ask(tool: str, **arguments: Any) -> dict[str, Any]:
             body = {
                 "subject": {"type": "agent", "id": "bot"},
                 "action": {"name": "tools/call", "properties": {"arguments": arguments}},
                 "resource": {"type": "tool", "id": f"c/{tool}"},
+                "context": {"supported_obligations": understood},
             }
             headers = {"authorization": f"Basic {shown}", "x-request-id": "r-1"}
             answer = httpx2.post(told["access_evaluation_endpoint"], json=body, headers=headers)
@@ -52,6 +55,9 @@ def test_the_running_gateway_answers_records_and_does_nothing(office: Office) ->
         assert ask("note")["context"]["reason"] == "arguments_invalid"
         for _ in range(4):  # the budget holds three
             assert ask("note", text="x")["decision"] is True
+        unaware = ask("search", query="x", limit=400)["context"]
+        assert unaware["reason"] == "obligation_unknown"
+        understood = ["narrow"]
         small = ask("search", query="x", limit=400)
         assert small["decision"] is True and small["context"]["arguments"]["limit"] == 5
         office.exeat("kill", "agent", "bot", "--as", "ada", "--reason", "for a test")

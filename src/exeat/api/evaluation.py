@@ -45,7 +45,8 @@ class Semantic(StrEnum):
 class Question:
     """``scopes``: of the token that the enforcement point was shown; None: it says nothing of any.
     ``target``: tool or prompt name, resource URI, or empty.  ``obligations``: kinds that the enforcement
-    point can meet; None: it does not say, and then it has to look itself."""
+    point can meet; None: it does not say, and then it can meet none about which
+    something has to be done."""
 
     agent: str
     user: str

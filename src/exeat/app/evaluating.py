@@ -20,6 +20,7 @@ from exeat.core.decision import Decision, Reason
 from exeat.core.errors import ExeatError, LedgerUnavailable
 from exeat.core.facts import PersonFacts, ServerFacts, tool_action
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
+from exeat.core.obligations import BUDGET, CONTROL
 from exeat.core.request import AccessRequest, Caller, TokenFacts
 from exeat.evidence.model import DecisionContext, Receipt
 from exeat.gateway.pipeline import Enforced, Pipeline, doable
@@ -31,6 +32,8 @@ from exeat.policy.preconditions import REMEDIES
 
 MODE: Final = "evaluate"
 CAUSE: Final = "evaluated"
+_TELLING: Final = frozenset({BUDGET, CONTROL})
+"""Nothing has to be done about these."""
 HELD: Final = (
     "A person has to approve this call, and nobody was asked. Make it through the gateway."
 )
@@ -130,9 +133,10 @@ class Evaluating:
         decision = self._pipeline.ruling(request)
         if decision.obligations:
             decision = doable(decision, None)
-        kinds = question.obligations
-        if not decision.permitted or kinds is None:
+        if not decision.permitted:
             return decision
+        # who does not say what it can meet may never have heard of obligations, and would meet none
+        kinds = _TELLING if question.obligations is None else question.obligations
         lacking = sorted({each.partition(":")[0] for each in decision.obligations} - kinds)
         if not lacking:
             return decision

@@ -331,7 +331,9 @@ async def test_what_changes_while_budgets_are_looked_at_is_answered_as_it_is_now
         return look(self, charges)
 
     monkeypatch.setattr(SqlBudgets, "look", changing)
-    answer = await pdp.ask({**ONE, "resource": {"type": "tool", "id": "git/note"}})
+    note = {**ONE, "resource": {"type": "tool", "id": "git/note"}}
+    understood = {"supported_obligations": ["budget", "control", "redact"]}
+    answer = await pdp.ask({**note, "context": understood})
     assert answer["decision"] is True
     asked = {each["type"] for each in answer["context"]["obligations"]}
     assert asked == {"budget", "control", "redact"}
@@ -341,7 +343,7 @@ async def test_what_changes_while_budgets_are_looked_at_is_answered_as_it_is_now
 @requirement("POL-8")
 @pytest.mark.parametrize(
     ("understood", "permitted"),
-    [(None, True), (["narrow", "redact"], True), (["redact"], False), ([], False)],
+    [(None, False), (["narrow", "redact"], True), (["redact"], False), ([], False)],
 )
 async def test_an_obligation_that_cannot_be_met_denies(
     pdp: Pdp, understood: list[str] | None, permitted: bool
