@@ -20,7 +20,7 @@ help: ## show this list
 $(READY): pyproject.toml requirements.lock scripts/bootstrap.sh scripts/trust.sh
 	@bash scripts/bootstrap.sh
 
-demo: $(READY) ## run the whole story against real MCP servers; checks itself (about a minute)
+demo: $(READY) ## run the whole story against real MCP servers; checks itself (a minute or two)
 	@$(BIN)/python demo/run.py
 
 test: $(READY) ## run the tests, three files at a time

@@ -14,6 +14,8 @@ from exeat.core.controls import Order
 from exeat.core.facts import Effect
 
 DEADLINE_S = 30.0
+VAULT_KEY = "OFFICE_VAULT_KEY"
+"""The variable that holds the vault's key, where several gateways share a database."""
 POLICY = """
 @id("pay") permit(principal, action == Action::"c/pay", resource) when
   { context.input.amount.lessThanOrEqual(decimal("100.0")) ||
@@ -23,6 +25,10 @@ POLICY = """
 @id("people") permit(principal, action == Action::"c/people", resource) when
   { context.session.controls.containsAll([Control::"redacted_pii", Control::"ten"]) };
 @id("note") permit(principal, action == Action::"c/note", resource);
+"""
+CONFIRMED = """
+@id("pay") permit(principal, action == Action::"c/pay", resource) when
+  { context.session.controls.contains(Control::"confirmed_by_user") };
 """
 CONTROLS = """
 controls:
@@ -57,6 +63,12 @@ class Office:
         files = {"office.cedar": policy, "controls.yaml": controls}
         self.home.registry.apply_policy(files, BOB, self.home.act())
 
+    @property
+    def place(self) -> dict[str, str]:
+        """Settings of every process of it: where its state lies, and what opens it."""
+        url = self.database_url
+        return {} if url is None else {"database_url": url, "vault_key_env": VAULT_KEY}
+
     def wire(self, gateway: Gateway | None = None) -> Wire:
         port = (gateway or self.gateway).port
         return Wire(port, self.key, "/mcp/c", timeout=DEADLINE_S)
@@ -66,7 +78,7 @@ class Office:
         return [json.loads(line) for line in lines]
 
     def exeat(self, *words: str) -> str:
-        more = {} if self.database_url is None else {"EXEAT_DATABASE_URL": self.database_url}
+        more = {f"EXEAT_{name.upper()}": value for name, value in self.place.items()}
         done = subprocess.run(
             [sys.executable, "-m", "exeat.cli.main", *words, "--home", str(self.home.path)],
             capture_output=True, text=True, env=environ(**more), timeout=DEADLINE_S,

@@ -1,5 +1,6 @@
 """Approvals and budgets across kills, a database that is gone, and two gateways (APP-4, APP-8, APP-11)."""
 
+import base64
 import sys
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from faulting.database import Database
 from gateways import Gateway, Server, Wire, decisions, denied, environ, running, verified
-from offices import DEADLINE_S, Office
+from offices import DEADLINE_S, VAULT_KEY, Office
 from requirements import requirement
 
 pytestmark = pytest.mark.long
@@ -55,7 +56,8 @@ class DyingGateway(Server):
 
 
 @pytest.fixture(autouse=True)
-def _closing() -> Iterator[None]:
+def _closing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv(VAULT_KEY, base64.b64encode(b"v" * 32).decode())
     yield
     Wire.close_all()
 
@@ -108,7 +110,7 @@ def test_a_database_that_is_gone_denies_and_the_gateway_works_again(
     tmp_path: Path, database: Database
 ) -> None:
     office = Office(tmp_path, database.another())
-    gateway = Gateway(office.home.path, database_url=office.database_url or "", hold_wait_s="60")
+    gateway = Gateway(office.home.path, hold_wait_s="60", **office.place)
     with running(gateway) as office.gateway:
         found: list[Any] = []
         waiting = threading.Thread(target=lambda: found.append(pays(office.wire())))
@@ -155,13 +157,12 @@ def together(*work: Any) -> list[Any]:
 @pytest.fixture
 def two(tmp_path: Path, database: Database) -> Iterator[tuple[Office, list[Gateway]]]:
     office = Office(tmp_path, database.another(), SHARED)
-    url = office.database_url or ""
     started = []
     try:
         for name in ("gw1", "gw2"):
             folder = tmp_path / name
             folder.mkdir()
-            started.append(Gateway(folder, database_url=url, instance=name, hold_wait_s="0"))
+            started.append(Gateway(folder, instance=name, hold_wait_s="0", **office.place))
         yield office, started
     finally:
         for each in started:

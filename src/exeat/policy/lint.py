@@ -91,12 +91,8 @@ def _own(policy: Policy, world: World) -> Iterator[Problem]:
             )
         elif name == "shadow" and not value.strip():
             yield ("@shadow gives no reason.", 'Write @shadow("why it is tried").', name)
-        elif name == "narrow" and (value,) not in set(policy.input_paths()):
-            yield (
-                f'@narrow("{value}") names an argument that the policy does not bound.',
-                "Name an argument that the condition compares with a limit.",
-                "narrow",
-            )
+        elif name == "narrow":
+            yield from _narrows(policy, value)
     for clause in policy.constants:
         yield (
             f"A part of the '{clause}' condition is constant.",
@@ -105,6 +101,18 @@ def _own(policy: Policy, world: World) -> Iterator[Problem]:
         )
     yield from _unbounded(policy, world)
     yield from _literals(policy, world)
+
+
+def _narrows(policy: Policy, value: str) -> Iterator[Problem]:
+    """Each argument that ``@narrow`` names needs a bound in the condition, or the hint never helps."""
+    bounded = {limit.path[0] for limit in policy.limits}
+    for name in policy.narrows or (value,):
+        if name not in bounded:
+            yield (
+                f'@narrow("{value}") names {name or "no argument"}, which the condition does not bound.',
+                'Compare it with a limit: <= 50, like "/work/*", or ["a", "b"].containsAll(…).',
+                "narrow",
+            )
 
 
 def _unbounded(policy: Policy, world: World) -> Iterator[Problem]:

@@ -163,8 +163,9 @@ async def test_another_narrowing_than_the_recorded_one_does_not_leave() -> None:
 
 
 @requirement("APP-8", "APP-10")
-async def test_a_budget_that_comes_into_force_meanwhile_is_not_passed_by() -> None:
-    async with Holding(policy=CHARGED) as world:
+@pytest.mark.parametrize("before", ["", BUDGET.replace('"3"', '"4"')])
+async def test_a_budget_that_comes_into_force_meanwhile_is_not_passed_by(before: str) -> None:
+    async with Holding(policy=CHARGED, controls=before) as world:
         world.ledger.hold = True
         asking = asyncio.ensure_future(ask(world, "modern"))
         await until(lambda: bool(world.ledger.held))

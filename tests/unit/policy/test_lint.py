@@ -90,6 +90,21 @@ def problems(world: Any, text: str) -> list[str]:
             '{ context.input.path like "/x/*" || context.input.path like "https://x/*" };',
             "at once",
         ),
+        (
+            f'@id("a") @narrow("limmit") permit(principal, {READ}, resource)'
+            " when { context.input has limit && context.input.limit <= 10 };",
+            '@narrow("limmit") names limmit, which the condition does not bound',
+        ),
+        (
+            f'@id("a") @narrow("limit, path") permit(principal, {READ}, resource)'
+            ' when { context.input has limit && context.input.limit <= 10 && context.input.path != "" };',
+            "names path, which the condition does not bound",
+        ),
+        (
+            f'@id("a") @narrow("") permit(principal, {READ}, resource)'
+            " when { context.input has limit && context.input.limit <= 10 };",
+            "names no argument",
+        ),
         ('@id("a") permit(principal, action, resource)', "has no end"),
         ('@id("a") permit(principal, action resource);', "not a policy"),
     ],
@@ -111,6 +126,10 @@ permit(principal in Group::"payments", {READ}, resource)
   when {{ context.input.amount.lessThan(decimal("10.5")) && context.session has user
          && context.session.user in Role::"finance" }};
 @id("odd;name") forbid(principal, action, resource) when {{ principal.environment == "a;b // c" }};
+@id("two hints") @narrow("limit, path")
+permit(principal, {READ}, resource)
+  when {{ context.input has limit && context.input.limit <= 10
+       && (context.path.path.canonical like "/work/*" || context.path.path.canonical == "/work") }};
 """
     assert problems(world, text) == []
 
