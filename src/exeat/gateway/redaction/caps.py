@@ -1,14 +1,20 @@
 """The most rows and bytes of a result that pass.  JSON stays JSON, and characters stay whole."""
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from exeat.gateway.redaction.detectors import Finder
-from exeat.gateway.redaction.texts import dumps, loads
+from exeat.gateway.redaction.texts import dumps, loads, looked
 from exeat.gateway.wire import encode
 
 CUT: Final = "[withheld: too large]"
+FRAGMENTS_MAX: Final = 2_000
+"""So many places in a text are tried for being lists of JSON; beyond, its lines alone count."""
+_OPENS: Final = re.compile(r"[\[{]")
+_DECODER: Final = json.JSONDecoder(strict=False)
 
 
 class TooLarge(Exception):
@@ -34,15 +40,55 @@ def cap_rows(tree: Any, most: int) -> tuple[Any, int, int]:
 
 
 def cap_text_rows(text: str, most: int) -> tuple[str, int, int]:
-    """JSON by its arrays, anything else by its lines."""
+    """JSON by its arrays, anything else by its lines, and by the arrays that stand in them."""
     found = loads(text) if text.lstrip()[:1] in ("{", "[") else None
     if found is not None:
         tree, kept, cut = cap_rows(found[0], most)
         return (dumps(tree, text) if cut else text), kept, cut
-    lines = text.splitlines(keepends=True)
-    if len(lines) <= most:
-        return text, len(lines), 0
-    return "".join(lines[:most]), most, len(lines) - most
+    out: list[str] = []
+    kept = cut = 0
+    for part, tree in _fragments(text):
+        if tree is not None:
+            tree, used, less = cap_rows(tree, most - kept)
+            if kept < most:
+                out.append(dumps(tree, part) if less else part)
+        elif out and not part.strip():  # the end of the line that a list stands in
+            used, less = 0, 0
+            out.append(part)
+        else:
+            lines = part.splitlines(keepends=True)
+            used = min(len(lines), most - kept)
+            less = len(lines) - used
+            out.append("".join(lines[:used]))
+        kept, cut = kept + used, cut + less
+    return "".join(out), kept, cut
+
+
+def _fragments(text: str) -> Iterator[tuple[str, Any]]:
+    """The text in pieces: lists of JSON in the middle of it with what they hold, and None with the rest."""
+    at, tries, budget = 0, FRAGMENTS_MAX, 4 * len(text)
+    for match in _OPENS.finditer(text):
+        start = match.start()
+        if start < at:
+            continue
+        tries -= 1
+        if tries < 0 or budget < 0:
+            break
+        try:
+            tree, stop = _DECODER.raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            budget -= looked(error, start)
+            continue
+        except (ValueError, RecursionError):
+            continue
+        budget -= stop - start
+        if cap_rows(tree, 2**31)[1] > 1:
+            if start > at:
+                yield text[at:start], None
+            yield text[start:stop], loads(text[start:stop])[0]  # type: ignore[index]
+            at = stop
+    if at < len(text):
+        yield text[at:], None
 
 
 def cap_blocks(result: dict[str, Any], most: int) -> tuple[int, int]:

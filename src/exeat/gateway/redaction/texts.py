@@ -111,6 +111,12 @@ def loads(text: str) -> tuple[Any, bool] | None:
         raise Unsearchable("it is nested too deeply") from None
 
 
+def looked(error: json.JSONDecodeError, start: int) -> int:
+    """How far the decoder read before it gave up: for the end of a string, to the end of all."""
+    end = len(error.doc) if error.msg.startswith("Unterminated") else error.pos
+    return end - start
+
+
 def dumps(tree: Any, like: str) -> str:
     """Written as ``like`` is: indented, with spaces, or tight; escaped if it was."""
     raw = encode(tree)
@@ -206,7 +212,7 @@ def _lines(text: str, depth: int) -> list[Any]:
         try:
             tree, stop = _decoder(twice).raw_decode(text, start)
         except json.JSONDecodeError as error:
-            budget, tries = budget - (error.pos - start), tries - 1
+            budget, tries = budget - looked(error, start), tries - 1
             if budget < 0 or tries < 0:
                 raise Unsearchable("too much in it begins like JSON") from None
             continue

@@ -12,7 +12,7 @@ from exeat.core.strictjson import parse
 from exeat.gateway.redaction.detectors import DETECTORS, finder
 from exeat.gateway.redaction.filter import ResultFilter
 from exeat.gateway.redaction.notice import REDACTED_KEY, WITHHELD_KEY
-from exeat.gateway.redaction.texts import decoded
+from exeat.gateway.redaction.texts import decoded, looked
 
 ALL = OnResult(frozenset(DETECTORS))
 CARD = 4111111111111111
@@ -619,3 +619,38 @@ def test_rows_of_an_error_are_counted() -> None:
     guard = ResultFilter(OnResult(rows=3), None, "d")
     out = parse(guard.error(b'{"code":-1,"message":"m","data":{"rows":[1,2,3,4,5]}}'))
     assert out["data"] == {"rows": [1, 2, 3]} and guard.summary.passed == 3
+
+
+SIX = json.dumps([{"n": n} for n in range(6)])
+
+
+@requirement("POL-9", "APP-8")
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (f"Found 6:\n{SIX}", 'Found 6:\n[{"n": 0}, {"n": 1}]'),
+        (f"Found: {SIX} and no more\nbye\n", 'Found: [{"n": 0}, {"n": 1}]'),
+        (f'Found: {{"all": {SIX}}}\n', 'Found: {"all": [{"n": 0}, {"n": 1}]}\n'),
+        (f"{SIX}\n{SIX}\n", '[{"n": 0}, {"n": 1}, {"n": 2}]\n\n'),
+        ("[1] one\n[2] two\n{3} three\n", "[1] one\n[2] two\n{3} three\n"),
+        ('got {"n": [1]}\n' * 4, 'got {"n": [1]}\n' * 3),
+    ],
+)
+def test_rows_of_a_list_in_the_middle_of_a_text(said: str, wanted: str) -> None:
+    """A server that writes a sentence before its list is capped as one that does not."""
+    guard = ResultFilter(OnResult(rows=3), None, "d")
+    assert first(parse(guard.result(json.dumps(text(said)).encode()))) == wanted
+
+
+@requirement("POL-9")
+def test_what_the_decoder_reads_in_vain_is_counted_to_its_end() -> None:
+    """An open quotation mark is looked for to the end of the text, once for each bracket before it."""
+    said = '[[[ "open'
+    with pytest.raises(json.JSONDecodeError) as unended:
+        json.JSONDecoder().raw_decode(said)
+    assert looked(unended.value, 0) == len(said)
+    with pytest.raises(json.JSONDecodeError) as other:
+        json.JSONDecoder().raw_decode('["a" x]')
+    assert looked(other.value, 0) == 5
+    many = "[\n" * 900 + '"' + "x" * 9_000
+    assert WITHHELD_KEY in passed(text(many))["_meta"]
