@@ -160,7 +160,9 @@ class Cleaner:
         if named:
             return named
         tree = self.clean(value.tree, name)
-        if self.changes == before and not value.again:
+        if value.again:
+            self.changes += 1  # so that what holds it is written anew as well
+        if self.changes == before:
             return str(value.text)
         return dumps(tree, value.text)
 

@@ -654,3 +654,40 @@ def test_what_the_decoder_reads_in_vain_is_counted_to_its_end() -> None:
     assert looked(other.value, 0) == 5
     many = "[\n" * 900 + '"' + "x" * 9_000
     assert WITHHELD_KEY in passed(text(many))["_meta"]
+
+
+TWICE = '{"a":"ada.lovelace@example.org","a":"x"}'
+HIDING = json.dumps({"people": [{"salary": 91500}]})
+
+
+def coded(value: str) -> str:
+    return base64.b64encode(value.encode()).decode()
+
+
+@requirement("POL-9")
+@pytest.mark.parametrize(
+    "said",
+    [
+        json.dumps({"o": TWICE}),
+        json.dumps({"o": json.dumps([TWICE])}),
+        "log:\n" + json.dumps({"o": TWICE}) + "\nend",
+        coded(TWICE),
+        "see data:application/json;base64," + coded(TWICE),
+    ],
+)
+def test_a_member_that_stands_there_twice_hides_in_nothing_that_holds_it(said: str) -> None:
+    """The first of two is read by some, and was searched by nobody."""
+    for out in (passed(text(said)), passed({"structuredContent": {"o": said}})):
+        written = json.dumps(out)
+        assert "lovelace" not in written and coded(TWICE) not in written
+        assert coded(TWICE)[:40] not in written
+
+
+@requirement("POL-9")
+@pytest.mark.parametrize("said", [coded(HIDING), "data:application/json;base64," + coded(HIDING)])
+def test_a_hidden_field_does_not_pass_as_base64(said: str) -> None:
+    on = OnResult(fields=("/people/*/salary",))
+    blob = {"type": "resource", "resource": {"uri": "a:b", "blob": coded(HIDING)}}
+    content = [{"type": "text", "text": said}, blob]
+    out = passed({"content": content, "structuredContent": parse(HIDING.encode())}, on)
+    assert coded(HIDING) not in json.dumps(out)
