@@ -19,6 +19,7 @@ from exeat.gateway.inbound import Request, RequestId
 from exeat.gateway.link import Handle, Link, MessageSink, Outbound
 from exeat.gateway.methods import (
     CANCELLED,
+    META_UNSHOWN,
     RETRYABLE_WITH_INPUT,
     SERVER_NOTIFICATIONS,
     Era,
@@ -189,12 +190,15 @@ class Call:
         self.unlimited, self.started = self.request.method == _LISTEN, self._front.loop.time()
 
     def _leaving(self, enforced: Enforced) -> tuple[Request, AccessRequest]:
-        """Exactly the decided values (POL-4)."""
-        smaller = enforced.decision.narrowed
+        """Exactly the decided values (POL-4), and with what was approved nothing that was not shown."""
+        request, smaller = self.request, enforced.decision.narrowed
+        if enforced.authority:
+            meta = {key: request.meta[key] for key in request.meta if key not in META_UNSHOWN}
+            request = replace(request, meta=meta)
         if smaller is None:
-            return self.request, self.access
-        params = {**self.request.params, "arguments": dict(smaller)}
-        return replace(self.request, params=params), replace(self.access, arguments=smaller)
+            return request, self.access
+        params = {**request.params, "arguments": dict(smaller)}
+        return replace(request, params=params), replace(self.access, arguments=smaller)
 
     def _send(self, enforced: Enforced) -> bool:
         """False if nothing left."""

@@ -26,6 +26,10 @@ META_FORWARDED: Final = frozenset(
 )
 """``params._meta`` members that go upstream beside the envelope; anything else stays here."""
 
+META_UNSHOWN: Final = frozenset({"baggage", META_CLIENT})
+"""Of these, what the client is free to say: it does not go with a call that people approved, who saw
+nothing of it."""
+
 NAME_KEY: Final[Mapping[str, str]] = {
     "tools/call": "name",
     "prompts/get": "name",

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from holding import ASKING, BROKEN, HELD, URLS, Holding, reason, verdicts
+from holding import ASKING, BROKEN, CHARGED, HELD, URLS, Holding, reason, verdicts
 from requirements import requirement
 from worlds import UP, Answer, Client, Seen, until
 
 from exeat.core.kills import Kills, Target
 from exeat.gateway import holds
 from exeat.gateway.killing import end_killed
+from exeat.gateway.methods import META_CLIENT
 
 pytestmark = pytest.mark.anyio
 PAGE = "https://gate.example.com/holds"
@@ -56,6 +57,23 @@ async def test_without_a_wait_the_model_is_told_and_its_retry_finds_the_answer()
         assert verdicts(world) == ["hold", "permit", "hold"]
         assert [context.approval for context in world.ledger.contexts] == ["", "h1", ""]
         assert world.ledger.ended == [("ok", "")]
+
+
+@requirement("APP-2", "APP-11")
+async def test_nothing_that_was_not_shown_goes_with_what_was_approved() -> None:
+    said = {"baggage": "tenant=other", META_CLIENT: {"name": "admin", "version": "1"}}
+    trace = {"traceparent": "00-11111111111111111111111111111111-1111111111111111-01"}
+    policy = HELD + CHARGED
+    async with Holding(wait=0, policy=policy) as world:
+        find = {"name": "find", "arguments": {"query": "x"}, "_meta": {**said, **trace}}
+        await world.ask(world.modern("tools/call", find))
+        await world.ask(world.pay(meta={**said, **trace}))
+        world.people.say("approved")
+        await world.ask(world.pay(meta={**said, **trace}))
+        plain, approved = (each.message["params"]["_meta"] for each in world.upstream.calls)
+        assert plain["baggage"] == "tenant=other" and plain[META_CLIENT]["name"] == "admin"
+        assert "baggage" not in approved and approved[META_CLIENT]["name"] == "exeat"
+        assert approved["traceparent"] == plain["traceparent"] == trace["traceparent"]
 
 
 @requirement("APP-4")
