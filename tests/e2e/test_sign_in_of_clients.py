@@ -345,13 +345,17 @@ async def test_a_strangers_addresses_lead_nowhere_inside(
             for member in ("logo_uri", "client_uri", "tos_uri", "policy_uri"):
                 assert shown(published(**{member: where})) == 200
             assert signs(published(jwks_uri=where, **by_key)) == (401, "invalid_client")
+        fetched = publisher.asked
         for where in (f"http://127.0.0.1:{port}/x", "https://169.254.169.254/x", "file:///x"):
             assert signs(published(jwks_uri=where, **by_key)) == (401, "invalid_client")
         with pytest.raises(BlockingIOError):
             inside.accept()
-    listed = f"https://{publisher.host}/keys.json"  # where the guard lets it, keys are asked for
+    listed = (
+        f"https://{publisher.host}/keys.json"  # the guard would let it, but nobody authorized it
+    )
     publisher.more["/keys.json"] = {"keys": [key.as_dict(private=False)]}
-    assert signs(published(jwks_uri=listed, **by_key)) == (400, "invalid_grant")
+    assert signs(published(jwks_uri=listed, **by_key)) == (401, "invalid_client")
+    assert publisher.asked == fetched, "at the token endpoint a stranger has nothing fetched"
     person.close()
 
 

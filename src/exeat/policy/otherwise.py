@@ -5,7 +5,7 @@ try and stays the only authority: a wrong proposal loses convenience and opens n
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from exeat.core.controls import APPROVED_BY, CONFIRMED_BY_USER, Controls, Fulfilled
@@ -148,7 +148,9 @@ class _Tries:
         alone = [(each, way) for each, way in ways if way is not None]
         if alone:
             way = alone[0][1]
-            return Way(way.outcome, way.arguments, way.fulfilled, tuple((e,) for e, _ in alone))
+            asking = {policy for _, each in alone for policy in each.outcome.policies}
+            outcome = replace(way.outcome, policies=tuple(sorted(asking)))
+            return Way(outcome, way.arguments, way.fulfilled, tuple((each,) for each, _ in alone))
         needed = [each for each in people if each.startswith(APPROVED_BY)]
         if len(needed) < 2:
             return None

@@ -126,6 +126,24 @@ def test_either_of_two_or_both() -> None:
     assert known(both).decide(PAY, TRANSFER).hold == (("approved_by_finance", "approved_by_owner"),)
 
 
+@requirement("APP-1")
+def test_each_policy_that_asks_somebody_is_named() -> None:
+    finance = SMALL.replace("approved_by_owner", "approved_by_finance").replace(
+        '@id("', '@id("other-'
+    )
+    held = known(SMALL + finance).decide(PAY, TRANSFER)
+    assert held.hold == (("approved_by_owner",), ("approved_by_finance",))
+    assert held.policies == tuple(
+        sorted(
+            (
+                *known(SMALL).decide(PAY, TRANSFER).policies,
+                *known(finance).decide(PAY, TRANSFER).policies,
+            )
+        )
+    )
+    assert len(held.policies) == 2
+
+
 def known(policy: str) -> World:
     """A world that declares the role finance."""
     found = World(policy)

@@ -222,9 +222,14 @@ def names_secret(name: str) -> str:
     return found["kind"]
 
 
+_MARKS: Final = re.compile(r"\[redacted:[a-z]+\]")
+
+
 def secret_value(kind: str, value: str, *, quoted: bool) -> bool:
     """Whether what stands under such a name is one."""
     value = value.strip()
+    if "[redacted:" in value and not re.search(r"\w", _MARKS.sub("", value)):
+        return False
     if is_removed(value) or _REFERENCE.fullmatch(value) or value.casefold() in _WORDS:
         return False
     if _STRONG_NAME.fullmatch(kind):
