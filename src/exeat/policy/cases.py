@@ -64,6 +64,8 @@ def load_cases(file: str, text: str) -> list[Case]:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise Invalid(f"{file} is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise Invalid(f"{file} is nested too deeply", remedy="write it flat") from None
     listed = document.get("cases") if isinstance(document, Mapping) else None
     if not isinstance(listed, list):
         raise Invalid(f"{file} has no list 'cases'", remedy="see docs/reference/policy.md")
@@ -84,7 +86,8 @@ def _case(file: str, number: int, entry: object) -> Case:
         verdict = Verdict(str(expect.get("verdict", "")))
         reason = Reason(expect["reason"]) if "reason" in expect else None
     except ValueError as error:
-        raise Invalid(f"{where}: {error}") from None
+        remedy = f"verdict is one of {', '.join(Verdict)}; reasons: docs/reference/gateway.md"
+        raise Invalid(f"{where}: {error}", remedy=remedy) from None
     policies = tuple(sorted(map(str, expect["policies"]))) if "policies" in expect else None
     title = str(entry.get("description", f"case {number}"))
     leaving = exact(expect["arguments"]) if isinstance(expect.get("arguments"), Mapping) else None

@@ -48,6 +48,8 @@ def load_catalogue(text: str, name: str = "catalogue") -> Catalogue:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise Invalid(f"{name} is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise Invalid(f"{name} is nested too deeply", remedy="write it flat") from None
     top = _mapping(document, name)
     servers: dict[ServerId, ServerFacts] = {}
     tools: dict[ActionId, ToolFacts] = {}
