@@ -154,7 +154,11 @@ def test_a_denial_stands_for_a_while_and_costs_nobody_anything(world: World) -> 
     hold = world.asked()
     world.say(hold, BOB, Word.DENY)
     for _ in range(20):
-        assert world.claim() == Declined(hold, "denied", "A person who was asked said no.")
+        assert world.claim() == Declined(
+            hold,
+            "denied",
+            "A person who was asked said no, and that stands for an hour. Ask the agent's owner.",
+        )
     assert world.events() == ["approval.requested", "approval.denied"]
     assert isinstance(world.claim(held(at=NOW + HOUR), now=NOW + HOUR), Pending)
 

@@ -121,7 +121,9 @@ def profile(  # noqa: PLR0913
     ] = False,
     narrows: Annotated[
         list[str] | None,
-        typer.Option(help="An argument of which less does less: limit=less, path=below, …"),
+        typer.Option(
+            help="An argument of which less does less: limit=less, path=below, hosts=subset, dry_run=flag."
+        ),
     ] = None,
     reason: ReasonOption = NONE,
     home: HomeOption = None,

@@ -15,14 +15,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-import yaml
-
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.errors import Invalid
 from exeat.core.facts import ServerFacts, ToolFacts
 from exeat.core.ids import ActionId, AgentId, PersonId, ServerId
 from exeat.core.request import AccessRequest, Caller
 from exeat.policy.decide import Pdp
+from exeat.policy.documents import document, words
 from exeat.policy.methods import TOOL_CALL
 from exeat.policy.world import Catalogue
 
@@ -60,11 +59,8 @@ class CaseResult:
 
 def load_cases(file: str, text: str) -> list[Case]:
     """Read one file of cases.  Raises Invalid, naming file and case."""
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise Invalid(f"{file} is not YAML: {' '.join(str(error).split())}") from None
-    listed = document.get("cases") if isinstance(document, Mapping) else None
+    top = document(text, file)
+    listed = top.get("cases") if isinstance(top, Mapping) else None
     if not isinstance(listed, list):
         raise Invalid(f"{file} has no list 'cases'", remedy="see docs/reference/policy.md")
     return [_case(file, number, entry) for number, entry in enumerate(listed, 1)]
@@ -84,12 +80,27 @@ def _case(file: str, number: int, entry: object) -> Case:
         verdict = Verdict(str(expect.get("verdict", "")))
         reason = Reason(expect["reason"]) if "reason" in expect else None
     except ValueError as error:
-        raise Invalid(f"{where}: {error}") from None
-    policies = tuple(sorted(map(str, expect["policies"]))) if "policies" in expect else None
+        remedy = f"verdict is one of {', '.join(Verdict)}; reasons: docs/reference/gateway.md"
+        raise Invalid(f"{where}: {error}", remedy=remedy) from None
+    policies = _words(expect, "policies", where)
     title = str(entry.get("description", f"case {number}"))
     leaving = exact(expect["arguments"]) if isinstance(expect.get("arguments"), Mapping) else None
-    todo = tuple(map(str, expect["obligations"])) if "obligations" in expect else None
-    return Case(file, title, given, verdict, reason, policies, leaving, todo)
+    todo = _words(expect, "obligations", where)
+    words(given.get("controls"), f"{where}: controls")
+    return Case(
+        file,
+        title,
+        given,
+        verdict,
+        reason,
+        None if policies is None else tuple(sorted(policies)),
+        leaving,
+        todo,
+    )
+
+
+def _words(expect: Mapping[str, Any], name: str, where: str) -> tuple[str, ...] | None:
+    return words(expect[name], f"{where}: {name}") if name in expect else None
 
 
 def request_of(case: Case, catalogue: Catalogue) -> AccessRequest:

@@ -15,10 +15,8 @@ people:
 ```
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
-
-import yaml
 
 from exeat.core.controls import Order
 from exeat.core.errors import Invalid
@@ -35,6 +33,7 @@ from exeat.core.facts import (
     tool_action,
 )
 from exeat.core.ids import ActionId, AgentId, Digest, PersonId, ServerId
+from exeat.policy.documents import document, items, mapping, words
 from exeat.policy.world import Catalogue
 
 PIN: Final = "catalogue"
@@ -44,41 +43,44 @@ _FAR: Final = 2**62
 
 def load_catalogue(text: str, name: str = "catalogue") -> Catalogue:
     """Read a catalogue (YAML or JSON).  Raises Invalid, naming the place."""
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise Invalid(f"{name} is not YAML: {' '.join(str(error).split())}") from None
-    top = _mapping(document, name)
+    top = mapping(document(text, name), name)
     servers: dict[ServerId, ServerFacts] = {}
     tools: dict[ActionId, ToolFacts] = {}
-    for server_name, entry in _mapping(top.get("servers", {}), f"{name}: servers").items():
+    for server_name, entry in mapping(top.get("servers", {}), f"{name}: servers").items():
         server = ServerId(str(server_name))
-        body = _mapping(entry, f"{name}: servers.{server}")
-        extra = frozenset(map(str, body.get("extra_methods", ())))
+        body = mapping(entry, f"{name}: servers.{server}")
+        extra = frozenset(words(body.get("extra_methods"), f"{name}: extra_methods of {server}"))
         owner = PersonId(str(body.get("owner", "")))
-        servers[server] = ServerFacts(server, 1, True, owner, int(body.get("trust", 0)), extra)
-        for listed in body.get("tools", ()):
-            tool = _tool(server, _mapping(listed, f"{name}: a tool of {server}"), name)
+        servers[server] = ServerFacts(server, 1, True, owner, _trust(body, server, name), extra)
+        for listed in items(body.get("tools"), f"{name}: tools of {server}"):
+            tool = _tool(server, mapping(listed, f"{name}: a tool of {server}"), name)
             tools[tool.action] = tool
     people = {
         PersonId(str(person)): PersonFacts(
-            PersonId(str(person)), True, frozenset(_mapping(body, name).get("roles", ()))
+            PersonId(str(person)),
+            True,
+            frozenset(words(mapping(body, name).get("roles"), f"{name}: roles of {person}")),
         )
-        for person, body in _mapping(top.get("people", {}), f"{name}: people").items()
+        for person, body in mapping(top.get("people", {}), f"{name}: people").items()
     }
     agents = {
-        AgentId(str(agent)): _agent(AgentId(str(agent)), _mapping(body, name), servers)
-        for agent, body in _mapping(top.get("agents", {}), f"{name}: agents").items()
+        AgentId(str(agent)): _agent(AgentId(str(agent)), mapping(body, name), servers, name)
+        for agent, body in mapping(top.get("agents", {}), f"{name}: agents").items()
     }
     return Catalogue(tools, servers, agents, people)
 
 
-def _mapping(value: object, where: str) -> Mapping[Any, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise Invalid(f"{where} is not a mapping", remedy="see the policy reference for its form")
-    return value
+def _trust(body: Mapping[Any, Any], server: ServerId, where: str) -> int:
+    found = body.get("trust", 0)
+    if not isinstance(found, int):
+        raise Invalid(
+            f"{where}: trust of {server} is no whole number", remedy="write for example 1"
+        )
+    return found
+
+
+def _one_of(words_of: Iterable[str]) -> str:
+    return ", ".join(words_of)
 
 
 def _tool(server: ServerId, body: Mapping[Any, Any], where: str) -> ToolFacts:
@@ -87,10 +89,11 @@ def _tool(server: ServerId, body: Mapping[Any, Any], where: str) -> ToolFacts:
         raise Invalid(f"{where}: a tool of {server} has no name", remedy="write its name")
     try:
         effect, sink = Effect(body.get("effect", "execute")), Sink(body.get("sink", "external"))
-        listed = _mapping(body.get("monotone"), f"{where}: {server}/{title}: monotone")
+        listed = mapping(body.get("monotone"), f"{where}: {server}/{title}: monotone")
         monotone = {str(name): Order(order) for name, order in listed.items()}
     except ValueError as error:
-        raise Invalid(f"{where}: tool {server}/{title}: {error}") from None
+        known = f"effects: {_one_of(Effect)}; sinks: {_one_of(Sink)}; monotone: {_one_of(Order)}"
+        raise Invalid(f"{where}: tool {server}/{title}: {error}", remedy=known) from None
     return ToolFacts(
         server=server,
         name=title,
@@ -107,7 +110,7 @@ def _tool(server: ServerId, body: Mapping[Any, Any], where: str) -> ToolFacts:
 
 
 def _agent(
-    agent: AgentId, body: Mapping[Any, Any], servers: Mapping[ServerId, ServerFacts]
+    agent: AgentId, body: Mapping[Any, Any], servers: Mapping[ServerId, ServerFacts], where: str
 ) -> AgentFacts:
     digest = Digest(PIN)
     return AgentFacts(
@@ -121,6 +124,6 @@ def _agent(
         sponsor=PersonId(""),
         ends_at=_FAR,
         scope=ScopeFacts(digest, digest, "", frozenset(servers), frozenset(Effect)),
-        groups=frozenset(map(str, body.get("groups", ()))),
+        groups=frozenset(words(body.get("groups"), f"{where}: groups of {agent}")),
         environment=str(body.get("environment", "")),
     )

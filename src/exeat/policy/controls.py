@@ -61,6 +61,8 @@ def read_controls(files: Mapping[str, str]) -> tuple[Controls, list[Finding]]:
         line = mark.line + 1 if mark is not None else 1
         what = str(getattr(error, "problem", "") or "it cannot be read")
         return NO_CONTROLS, [_finding(line, 1, f"This is not YAML: {what}.", "Correct it.")]
+    except RecursionError:
+        return NO_CONTROLS, [_finding(1, 1, "It is nested too deeply.", "Write it flat.")]
     if node is None:
         return NO_CONTROLS, []
     try:

@@ -12,6 +12,15 @@ from exeat.policy.model import Finding, Statement
 
 _TOKEN: Final = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"|;|\s+|[^;"\s/]+|.', re.DOTALL)
 
+DEPTH_MAX: Final = 800
+"""Far above Cedar's own 100 levels, and below what its parser's stack bears: beyond that it would not
+refuse the text but end the process.  Brackets cost it three times as much as a chain of operators."""
+_BRACKET_COST: Final = 3
+_DEEPENING: Final = re.compile(
+    r'//[^\n]*|"(?:[^"\\]|\\.)*"|[(\[{]|[)\]}]|[,;.]|&&|\|\||[-+*]|[<>=!]+|\b(?:if|has|like|in|is|when|unless)\b',
+    re.DOTALL,
+)
+
 
 def split(file: str, text: str) -> Iterator[Statement | Finding]:
     """Every statement of ``text`` in order; a Finding for what follows the last ``;``."""
@@ -29,6 +38,30 @@ def split(file: str, text: str) -> Iterator[Statement | Finding]:
         line, column = lines.of(start)
         problem = "The policy that begins here has no end."
         yield Finding(file, line, column, "", problem, "End it with ';' (and close its strings).")
+
+
+def too_deep(text: str) -> bool:
+    """Whether a policy nests, or chains operators, deeper than its parser may be asked to follow."""
+    if len(text) * _BRACKET_COST <= DEPTH_MAX:
+        return False
+    around: list[tuple[int, int, int]] = []
+    base = operators = dots = 0  # outside of these brackets; within them; of the last path
+    for match in _DEEPENING.finditer(text):
+        part = match.group()
+        if part in "([{":
+            around.append((base, operators, dots))
+            base, operators, dots = base + operators + dots + _BRACKET_COST, 0, 0
+        elif part in ")]}":
+            base, operators, dots = around.pop() if around else (0, 0, 0)
+        elif part == ".":
+            dots += 1
+        elif part in ",;":
+            operators = dots = 0
+        elif part[0] not in '/"':
+            operators, dots = operators + 1, 0
+        if base + operators + dots > DEPTH_MAX:
+            return True
+    return False
 
 
 class _Lines:

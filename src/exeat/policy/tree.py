@@ -9,6 +9,7 @@ from cedarpy import pst
 
 from exeat.policy.limits import chain, limits
 from exeat.policy.model import Limit, Match, Path, Policy, ScopePart, Statement, narrow_names
+from exeat.policy.source import too_deep
 
 _COMPARES: Final = frozenset({"eq", "not_eq", "contains", "contains_all", "contains_any"})
 
@@ -19,6 +20,8 @@ class Unreadable(ValueError):
 
 def read(statement: Statement) -> Policy:
     """Parse one statement.  Raises Unreadable."""
+    if too_deep(statement.text):
+        raise Unreadable("it is nested too deeply, or too long; make it several policies")
     try:
         parsed = cedarpy.policies_to_pst(statement.text)
     except ValueError as error:

@@ -12,6 +12,7 @@ from requirements import requirement
 
 from exeat.app.settings import Settings
 from exeat.cli.main import NOUNS
+from exeat.core.decision import Reason
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted(
@@ -68,3 +69,10 @@ def test_every_setting_stands_in_the_reference() -> None:
     rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert sorted(named) == sorted(Settings.model_fields)
+
+
+@requirement("POL-3")
+def test_every_reason_stands_in_the_reference() -> None:
+    page = (ROOT / "docs" / "reference" / "gateway.md").read_text(encoding="utf-8")
+    section = page.partition("### Reasons")[2].partition("## Settings")[0]
+    assert sorted(set(re.findall(r"`([a-z]+(?:_[a-z]+)*)`", section))) == sorted(Reason)

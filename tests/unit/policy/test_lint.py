@@ -142,6 +142,40 @@ def test_a_finding_names_line_and_column_of_the_word(world: Any) -> None:
     assert first.remedy
 
 
+@requirement("POL-1", "POL-5")
+@pytest.mark.parametrize(
+    "deep",
+    [
+        "(" * 3_000 + "context.x" + ")" * 3_000,
+        "[" * 3_000 + "1" + "]" * 3_000 + " == context.x",
+        '{"a": ' * 3_000 + "1" + "}" * 3_000 + " == context.x",
+        " && ".join(["context.x"] * 3_000),
+        " + ".join(["1"] * 3_000) + " == context.x",
+        "context" + ".x" * 3_000,
+        "context.x" + ".contains(1)" * 3_000,
+        "if context.x then true else " * 3_000 + "false",
+        "context.x } when { " * 3_000 + "context.x",
+    ],
+    ids=["brackets", "sets", "records", "and", "sum", "dots", "calls", "if", "clauses"],
+)
+def test_what_would_end_the_parsers_process_is_a_finding(world: Any, deep: str) -> None:
+    text = f'@id("a")\npermit(principal, action, resource)\nwhen {{ {deep} }};'
+    (found,) = problems(world, text)
+    assert found.startswith("a.cedar:1:1") and "nested too deeply" in found
+    assert "make it several policies" in found
+
+
+@requirement("POL-1")
+def test_what_is_long_and_flat_is_no_finding(world: Any) -> None:
+    words = ", ".join(f'"w{n}"' for n in range(5_000))
+    tests = " || ".join([f'(context.input.path like "/{n}/((((*" && true)' for n in range(90)])
+    text = (
+        f'@id("a") permit(principal, {READ}, resource) // {"(" * 1_000}\n'
+        f"when {{ [{words}].contains(context.input.path) }} when {{ {tests} }};"
+    )
+    assert problems(world, text) == []
+
+
 @requirement("POL-1")
 def test_duplicate_ids_name_the_first_place(world: Any) -> None:
     text = '@id("a") permit(principal, action, resource);\n'

@@ -161,7 +161,11 @@ class Claims:
     def _denied(self, read: ApprovalsRead, held: Held, now: int) -> Declined | None:
         for hold in read.holds_of(held.binding.digest):
             if hold.state is HoldState.DENIED and now < hold.decided_at + DENIAL_STANDS_NS:
-                return Declined(hold.id, "denied", "A person who was asked said no.")
+                said = (
+                    "A person who was asked said no, and that stands for an hour."
+                    " Ask the agent's owner."
+                )
+                return Declined(hold.id, "denied", said)
         return None
 
     def _known(self, read: ApprovalsRead, held: Held, now: int) -> Pending | Declined | None:
@@ -186,16 +190,23 @@ class Claims:
     def _capped(self, read: ApprovalsRead, held: Held, now: int) -> Declined | None:
         load = read.load(held.binding.agent, now, now - HOUR_NS)
         if load.pending >= self._caps.pending:
-            return Declined("", "capped", f"{load.pending} calls of this agent wait for people.")
+            said = f"{load.pending} calls of this agent wait for people. Call again once some are answered."
+            return Declined("", "capped", said)
         if load.asked_since >= self._caps.per_hour:
-            said = f"This agent had {load.asked_since} calls held within the hour."
+            said = (
+                f"This agent had {load.asked_since} calls held within the hour. Call again later."
+            )
             return Declined("", "capped", said)
         return None
 
     def _ask(self, tx: ApprovalsChange, held: Held, standing: Standing, now: int) -> Claim:
         able = authority.able(held.alternatives, held.binding, standing)
         if not able:
-            return Declined("", "nobody", "Nobody who could approve this call is there to ask.")
+            return Declined(
+                "",
+                "nobody",
+                "Nobody who could approve this call is there to ask. Tell the agent's owner.",
+            )
         hold_id, salt = new_id("h", self._draw), self._draw(SALT_BYTES).hex()
         hold = Hold(
             hold_id,
