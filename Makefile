@@ -44,6 +44,7 @@ conformance-clients: $(READY) ## the suite's scenarios for clients, with the gat
 interop: $(READY) ## real clients with real servers through the gateway (needs npm)
 	@$(BIN)/python tests/interop/run.py $(INTEROP_ARGS)
 	@$(BIN)/python tests/interop/sign_in.py $(INTEROP_ARGS)
+	@$(BIN)/python tests/interop/held.py $(INTEROP_ARGS)
 
 bench: $(READY) ## measure exeat against nginx, FastMCP and mcp-proxy; BENCH_ARGS="--quick"
 	@$(BIN)/python bench/run.py $(BENCH_ARGS)

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any, Final, Protocol
 from install import HERE, Peers
 
 CALL_MAX_S: Final = 90.0
+Told = Callable[[str], None]
+"""Is given what a server says of its progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +58,19 @@ class Driven:
     def __init__(self, process: "subprocess.Popen[str]", through: Sequence[str]) -> None:
         self._process, self._through = process, through
 
-    def _order(self, op: str, target: Target, **rest: Any) -> dict[str, Any]:
+    def _order(
+        self, op: str, target: Target, told: Told | None = None, **rest: Any
+    ) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps({"op": op, "to": target.server, **rest}) + "\n")
         self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise Failed(f"the client ended with {self._process.wait(20)}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        for line in self._process.stdout:
+            answer: dict[str, Any] = json.loads(line)
+            if "progress" not in answer:
+                return answer
+            if told is not None:
+                told(answer["progress"])
+        raise Failed(f"the client ended with {self._process.wait(20)}")
 
     def open(self, target: Target) -> str:
         rest: dict[str, Any] = {"url": target.url, "key": target.key}
@@ -84,6 +90,11 @@ class Driven:
 
     def call(self, target: Target, tool: str, arguments: dict[str, Any]) -> Said:
         return Said(**self._order("call", target, tool=tool, arguments=arguments))
+
+    def call_told(self, target: Target, tool: str, arguments: dict[str, Any], told: Told) -> Said:
+        """A call that asks for progress."""
+        rest = {"tool": tool, "arguments": arguments, "progress": True}
+        return Said(**self._order("call", target, told, **rest))
 
     def ask(self, op: str, target: Target, **rest: Any) -> Said:
         """An order that only this client knows."""

@@ -13,6 +13,7 @@ PAGE: Final = ROOT / "docs" / "reference" / "interoperability.md"
 BEGIN: Final = "<!-- made by make interop -->"
 END: Final = "<!-- end -->"
 SIGN_IN: Final = ("<!-- made by make interop: sign-in -->", "<!-- end of sign-in -->")
+HELD: Final = ("<!-- made by make interop: held -->", "<!-- end of held -->")
 
 
 def render(pairs: "Sequence[Pair]") -> str:

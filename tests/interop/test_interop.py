@@ -10,10 +10,14 @@ from worlds import World
 
 sys.path.insert(1, str(Path(__file__).parent))
 
-from install import HERE, ROOT
+from clients import kinds
+from held import CANNOT, STEPS
+from held import render as held_calls
+from install import HERE, ROOT, Peers
 from pairs import SENTENCE
 from sign_in import LABELS, PLACES
 from sign_in import render as sign_ins
+from suite import Suite
 from table import BEGIN, END, PAGE, differs
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +51,20 @@ def test_the_committed_table_says_that_every_client_signs_in_at_both_places() ->
         for name in LABELS:
             but = {**found, place: {**found[place], name: "no call is on record"}}
             assert differs(sign_ins(but)), (place, name)
+
+
+@requirement("APP-4")
+def test_the_committed_table_says_how_every_client_is_held() -> None:
+    """Every client of the first table is in it, and each does what it can do."""
+    labels = {kind.name: kind.label for kind in kinds(Peers(ROOT, Suite(ROOT)))}
+    assert list(labels.values()) == [row[0] for row in cells()[2:]]
+    assert {name for name, _ in CANNOT} <= set(labels)
+    found = {name: dict.fromkeys(STEPS, "") for name in labels}
+    assert not differs(held_calls(labels, found))
+    for name in labels:
+        for step in STEPS:
+            but = {**found, name: {**found[name], step: "the answer was a protocol error"}}
+            assert differs(held_calls(labels, but)), (name, step)
 
 
 @requirement("POL-3")

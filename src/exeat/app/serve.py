@@ -23,6 +23,7 @@ from exeat.app.control import Control, listening_sockets
 from exeat.app.descriptors import fitted
 from exeat.app.evaluating import Evaluating
 from exeat.app.held_calls import open_held_calls
+from exeat.app.holding import asked, unsealable
 from exeat.app.issuers import make_tokens, oauth_key
 from exeat.app.journal import Journal
 from exeat.app.killing import Killing
@@ -197,6 +198,7 @@ class Gateway:
         self._shared = listener
         self._accepting: Accepting | None = None
         self._relister: asyncio.Task[None] | None = None
+        self._holder: asyncio.Task[None] | None = None
 
     def _open_ledger(self) -> Ledger:
         settings, keys = self.settings, self.home / "keys"
@@ -303,6 +305,22 @@ class Gateway:
                 except ExeatError as error:
                     _log.warning("a server could not be listed", server=server.id, why=str(error))
 
+    async def _warn_of_holds(self) -> None:
+        """Once; of several workers, the one that serves control."""
+        controls = asked(self.live.view.pdp)
+        if not controls:
+            return
+        why = await self.loop.run_in_executor(
+            None, unsealable, self.home, self.settings, self.state
+        )
+        if why is not None:
+            _log.warning(
+                "calls that wait for people are denied (approvals_unavailable)",
+                controls=", ".join(controls),
+                why=str(why),
+                next=why.remedy,
+            )
+
     # ---- life
 
     async def start(self) -> int:
@@ -314,6 +332,8 @@ class Gateway:
         if self._hints is not None:
             self._hints.start()
         self._relister = self.loop.create_task(self._relist())
+        if self.control is not None:
+            self._holder = self.loop.create_task(self._warn_of_holds())
         try:
             if self.handover is not None:
                 self.handover.listen(self.edge)
@@ -377,6 +397,9 @@ class Gateway:
                     await asyncio.sleep(0.05)
         if self._relister is not None:
             self._relister.cancel()
+        if self._holder is not None:  # it reads the state
+            await asyncio.wait({self._holder}, timeout=DRAIN_MAX_S)
+            self._holder.cancel()
         await self.front.close()
         for each in (self.people, self.budgets):
             await self.loop.run_in_executor(None, each.close)

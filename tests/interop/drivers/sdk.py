@@ -3,8 +3,8 @@
     sdk.py auto|legacy|fastmcp
 
 ``open`` connects to a URL with a key, or through a command that speaks stdio; ``list`` and ``call`` use
-that connection; each is answered with one line.  What a user of the client would see is the answer,
-whether the client returned it or raised it.  A connection lives in a task of its own, so that the end of
+that connection; each is answered with one line; a call that asks for progress, with a line before it for each
+notification.  What a user of the client would see is the answer, whether the client returned it or raised it.  A connection lives in a task of its own, so that the end of
 one is not the end of the others.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 
 MODE = sys.argv[1]
 PATIENCE_S = 60.0
+ON_PROGRESS = "progress_handler" if MODE == "fastmcp" else "progress_callback"
 
 
 async def official(stack: AsyncExitStack, order: dict[str, Any]) -> tuple[Any, str]:
@@ -51,9 +52,14 @@ async def act(client: Any, order: dict[str, Any]) -> dict[str, Any]:
     if order["op"] == "list":
         listed = await client.list_tools()
         return {"names": sorted(tool.name for tool in getattr(listed, "tools", listed))}
-    answer = await client.call_tool(order["tool"], order["arguments"])
+    more = {ON_PROGRESS: told} if order.get("progress") else {}
+    answer = await client.call_tool(order["tool"], order["arguments"], **more)
     text = "\n".join(getattr(block, "text", "") for block in answer.content)
     return {"text": text, "error": bool(answer.is_error)}
+
+
+async def told(done: float, total: float | None, message: str | None) -> None:
+    print(json.dumps({"progress": message or ""}), flush=True)
 
 
 def shown(error: BaseException) -> str:

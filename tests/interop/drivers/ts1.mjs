@@ -15,6 +15,8 @@ async function open({ to, url, key }) {
   return { version: transport.protocolVersion ?? "" };
 }
 
+const onprogress = ({ message }) => process.stdout.write(JSON.stringify({ progress: message ?? "" }) + "\n");
+
 async function act(order) {
   if (order.op === "open") return open(order);
   const client = clients.get(order.to);
@@ -33,7 +35,7 @@ async function act(order) {
   }
   if (order.op === "get") return { text: (await tasks.getTask(order.task)).status };
   if (order.op === "cancel") return { text: (await tasks.cancelTask(order.task)).status };
-  const answer = await client.callTool({ name: order.tool, arguments: order.arguments });
+  const answer = await client.callTool({ name: order.tool, arguments: order.arguments }, undefined, order.progress ? { onprogress } : {});
   const text = answer.content.map((block) => block.text ?? "").join("\n");
   return { text, error: answer.isError === true };
 }

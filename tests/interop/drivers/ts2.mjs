@@ -14,6 +14,8 @@ async function open({ to, url, key }) {
   return { version: client.getNegotiatedProtocolVersion() ?? "" };
 }
 
+const onprogress = ({ message }) => process.stdout.write(JSON.stringify({ progress: message ?? "" }) + "\n");
+
 async function act(order) {
   if (order.op === "open") return open(order);
   const client = clients.get(order.to);
@@ -21,7 +23,7 @@ async function act(order) {
   if (order.op === "list") {
     return { names: (await client.listTools()).tools.map((tool) => tool.name).sort() };
   }
-  const answer = await client.callTool({ name: order.tool, arguments: order.arguments });
+  const answer = await client.callTool({ name: order.tool, arguments: order.arguments }, order.progress ? { onprogress } : {});
   const text = answer.content.map((block) => block.text ?? "").join("\n");
   return { text, error: answer.isError === true };
 }

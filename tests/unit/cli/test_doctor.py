@@ -472,3 +472,29 @@ def test_vault(home: Home) -> None:
     assert at(home, "vault")[0] == "warn"
     key.unlink()
     assert "is not in the file" in at(home, "vault")[1]
+
+
+@requirement("APP-4")
+def test_a_policy_that_asks_people_needs_a_key_to_seal_what_they_are_asked(home: Home) -> None:
+    said, why = at(home, "approvals")
+    assert said == "ok" and "No policy in force asks people" in why
+    home.policy(
+        '@id("read") permit(principal, action == Action::"time/get_time", resource) when'
+        ' { context.session.controls.contains(Control::"approved_by_owner") };'
+    )
+    said, why = at(home, "approvals")
+    assert said == "ok" and "approved_by_owner" in why  # exeat makes the key itself
+    assert not (home.path / "keys" / "vault.key").exists()  # and the doctor does not
+    settings = home.path / "exeat.toml"
+    settings.write_text('port = 0\nvault_key_env = "MY_VAULT_KEY"\n')
+    said, why = at(home, "approvals")
+    assert said == "warn" and "MY_VAULT_KEY is not set" in why and "approvals_unavailable" in why
+    key = VaultKey(os.urandom(32)).text()
+    assert at(home, "approvals", MY_VAULT_KEY=key)[0] == "ok"
+    settings.write_text("port = 0\n")
+    sealed = open_vault(home.path, Settings(), home.state)
+    set_secret(sealed, SecretId(TENANT, "", "", "k"), b"hush-hush", home.act())
+    assert at(home, "approvals")[0] == "ok"
+    (home.path / "keys" / "vault.key").write_text(f"{key}\n")
+    said, why = at(home, "approvals")
+    assert said == "warn" and "is not in the file" in why and "Put it back" in why

@@ -31,6 +31,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     governed.keys,
     governed.tools,
     vault.vault,
+    vault.approvals,
     reach.servers,
     reach.isolation,
 )

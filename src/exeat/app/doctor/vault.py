@@ -1,12 +1,15 @@
-"""The vault: is its key there, does every secret open, and are those there that servers name? (ID-10)"""
+"""The vault: is its key there, does every secret open, and are those there that servers name? (ID-10)
+Could a call be held under it? (APP-4)"""
 
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from exeat.app.doctor.check import Finding, Patient, ok, problem, skipped, warn
+from exeat.app.holding import asked, unsealable
 from exeat.app.vault import open_vault
 from exeat.core.errors import ExeatError
 from exeat.identity.vault.model import Secret
+from exeat.policy.bundle import compile_bundle
 from exeat.storage.state import look_at_state
 
 SHOWN_MAX: Final = 5
@@ -48,6 +51,34 @@ def vault(patient: Patient) -> Iterator[Finding]:
         yield problem("vault", f"{str(error).rstrip('.')}.", error.remedy or "See the log.")
     finally:
         state.close()
+
+
+def approvals(patient: Patient) -> Iterator[Finding]:
+    """A call that waits for people is denied where its arguments cannot be sealed."""
+    snapshot = patient.snapshot
+    if snapshot is None:
+        yield skipped("approvals", "The registry cannot be read.")
+        return
+    controls = asked(
+        compile_bundle(snapshot.policy, snapshot.tools, snapshot.servers, people=snapshot.people)
+    )
+    if not controls:
+        yield ok("approvals", "No policy in force asks people.")
+        return
+    names = ", ".join(controls)
+    state = look_at_state(patient.home, patient.settings.database_url)
+    try:
+        why = unsealable(patient.home, patient.settings, state, patient.environ)
+    finally:
+        state.close()
+    if why is None:
+        yield ok("approvals", f"Calls can be held ({names}).")
+    else:
+        yield warn(
+            "approvals",
+            f"Every call that waits for {names} is denied (approvals_unavailable): {why}",
+            why.remedy or "See the log.",
+        )
 
 
 def _problem(opens: Callable[[Secret], None], secret: Secret) -> str:
