@@ -44,6 +44,18 @@ HoldArgument = Annotated[
 ]
 
 
+REDEFINED = (
+    "the tool's definition is another one since this call was held, so an approval of it will not count;"
+    " if the agent makes the call again, people are asked again"
+)
+
+
+def _redefined(desk: Desk, hold: Hold) -> bool:
+    """An approval is for the definition that was shown (APP-2); who answers should know it is gone."""
+    tool = desk.state.snapshot().tools.get(hold.binding.action)
+    return tool is not None and tool.pin != hold.binding.pin
+
+
 def open_desk_approvals(desk: Desk) -> tuple[Approvals, "Standing"]:
     from exeat.app.approvals import open_approvals, standing_now
     from exeat.app.settings import load_settings
@@ -100,7 +112,9 @@ def show(hold: HoldArgument, home: HomeOption = None, as_json: JsonOption = Fals
         show_json(call)
         return
     show_call(call)
-    if found.state is HoldState.PENDING:
+    if _redefined(desk, found):
+        next_step(REDEFINED)
+    elif found.state is HoldState.PENDING:
         next_step(f"exeat approvals approve {hold}   (or: exeat approvals deny {hold})")
 
 
@@ -145,8 +159,11 @@ def approve(  # noqa: PLR0913 - one per option
     if grant:
         held = approvals.shown(approvals.hold(hold)).leaving
         bounds = read_typed(typed, held, datetime.now().astimezone())
+    redefined = _redefined(desk, approvals.hold(hold))
     outcome = _answer(desk, approvals, standing, hold, Word.APPROVE, reason, bounds)
     _say_outcome(outcome, bounds)
+    if redefined:
+        next_step(REDEFINED)
 
 
 @app.command()

@@ -23,7 +23,7 @@ from exeat.approvals.model.bounds import AtMost, Below, Same, values
 from exeat.cli.bounds import Typed, read_typed, until
 from exeat.core.errors import Invalid
 from exeat.core.grant import Claim, Granted, Pending
-from exeat.core.ids import AgentId
+from exeat.core.ids import AgentId, ServerId
 from exeat.registry.model.names import instant, show_time
 
 HOUR_NS = 3600 * 10**9
@@ -101,6 +101,16 @@ def test_recipients_that_are_not_listed_are_said_to_be_there(
     out = run("approvals", "show", hold)[1]
     assert out.count("  goes to") == count
     assert ("MORE THAN IS LISTED HERE" in out) is (count > 50)
+
+
+@requirement("APP-1", "APP-2")
+def test_who_answers_is_told_that_the_definition_is_another_one(held: Held, run: Run) -> None:
+    hold = held.asked()
+    assert "another one" not in run("approvals", "show", hold)[2]
+    held.home.pin_all(ServerId("bank"), [{"name": "pay", "inputSchema": {"type": "object"}}])
+    assert "is another one since this call was held" in run("approvals", "show", hold)[2]
+    _, out, err = run("approvals", "approve", hold, "--reason", "x")
+    assert "Approved" in out and "people are asked again" in err
 
 
 @requirement("APP-1")
