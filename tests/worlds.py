@@ -416,6 +416,7 @@ class World:
     """``controls.yaml`` of the policy version."""
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By tool: what people confirmed of it."""
+    people_there: tuple[PersonId, ...] = (ADA, BOB)
     gate: Gate | None = None
 
     async def __aenter__(self) -> "World":
@@ -470,7 +471,7 @@ class World:
             known = ToolFacts(UP, name, action, pins[name], PinState.PINNED, each, Effect.READ)
             facts[action] = replace(known, **self.profiles.get(name, {}))
         servers = {UP: ServerFacts(UP, 1, True, ADA, 2, self.extra_methods)}
-        people = {p: PersonFacts(p, True) for p in (ADA, BOB)}
+        people = {p: PersonFacts(p, True) for p in self.people_there}
         credentials = {
             hashlib.sha256(n.encode()).digest(): CredentialFacts(
                 f"key-{n}", AgentId(n), None, NOW + 10**15

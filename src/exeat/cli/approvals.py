@@ -50,6 +50,12 @@ REDEFINED = (
 )
 
 
+def _how_to_answer(hold: Hold) -> str:
+    if hold.alternatives == ((CONFIRMED_BY_USER,),):
+        return f"{hold.binding.user} confirms it with a passkey, at /holds/{hold.id} of the control listener"
+    return f"exeat approvals approve {hold.id}   (or: exeat approvals deny {hold.id})"
+
+
 def _redefined(desk: Desk, hold: Hold) -> bool:
     """An approval is for the definition that was shown (APP-2); who answers should know it is gone."""
     tool = desk.state.snapshot().tools.get(hold.binding.action)
@@ -115,7 +121,7 @@ def show(hold: HoldArgument, home: HomeOption = None, as_json: JsonOption = Fals
     if _redefined(desk, found):
         next_step(REDEFINED)
     elif found.state is HoldState.PENDING:
-        next_step(f"exeat approvals approve {hold}   (or: exeat approvals deny {hold})")
+        next_step(_how_to_answer(found))
 
 
 @app.command()

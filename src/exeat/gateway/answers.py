@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from exeat.core.controls import CONFIRMED_BY_USER
 from exeat.core.decision import Decision, Reason, Verdict
 from exeat.core.errors import ExeatError
 from exeat.core.facts import ToolFacts
@@ -60,6 +61,8 @@ _REMEDY: Final = "ask the agent's owner, naming the decision"
 
 
 def said(decision: Decision) -> str:
+    if decision.hold == ((CONFIRMED_BY_USER,),):
+        return "its user has to confirm this call first"
     return _SAID.get(decision.reason, str(decision.reason))
 
 

@@ -178,9 +178,10 @@ def authority(request: AccessRequest, decision: Decision) -> str:
 
 
 def _asking(decision: Decision, claim: Pending) -> Decision:
-    what = "confirm" if decision.hold == ((CONFIRMED_BY_USER,),) else "approve"
+    alone = decision.hold == ((CONFIRMED_BY_USER,),)  # which is never called an approval (APP-3)
+    what, noun = ("confirm", "confirmation") if alone else ("approve", "approval")
     remedy = (
-        f"{asked_of(decision).capitalize()} has to {what} it (approval {claim.hold})."
+        f"{asked_of(decision).capitalize()} has to {what} it ({noun} {claim.hold})."
         " Then retry the same call, unchanged."
     )
     return replace(decision, remedy=remedy)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from holding import ASKING, BROKEN, CHARGED, HELD, URLS, Holding, reason, verdicts
 from requirements import requirement
-from worlds import UP, Answer, Client, Seen, until
+from worlds import ADA, UP, Answer, Client, Seen, until
 
 from exeat.core.kills import Kills, Target
 from exeat.gateway import holds
@@ -57,6 +57,17 @@ async def test_without_a_wait_the_model_is_told_and_its_retry_finds_the_answer()
         assert verdicts(world) == ["hold", "permit", "hold"]
         assert [context.approval for context in world.ledger.contexts] == ["", "h1", ""]
         assert world.ledger.ended == [("ok", "")]
+
+
+@requirement("APP-3", "APP-4")
+async def test_what_its_user_alone_confirms_is_never_called_an_approval() -> None:
+    alone = HELD.replace("approved_by_owner", "confirmed_by_user")
+    async with Holding(wait=0, policy=alone, people_there=(ADA,)) as world:
+        held = await world.ask(world.pay())
+        text = held.json["result"]["content"][0]["text"]
+        assert text.startswith("Held by exeat: its user has to confirm this call first")
+        assert "Its user has to confirm it (confirmation h1)" in text
+        assert "approv" not in text.replace("approval_required", "")
 
 
 @requirement("APP-2", "APP-11")

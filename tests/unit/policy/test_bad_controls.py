@@ -46,7 +46,7 @@ ROWS = {"counts": "rows", "argument": ""}
         ("a: [b", "1:1", "This is not YAML", "Correct it."),
         ("a: b\n---\nc: d\n", "2:1", "This is not YAML", "Correct it."),
         ("[" * 3_000 + "]" * 3_000, "1:1", "It is nested too deeply.", "Write it flat."),
-        ("controls: &here {clean: *here}", "1:", "clean is not known here.", "There are: approvers,"),
+        ("controls: &here {clean: *here}", "1:18", "clean is not known here.", "There are: bytes, dry_run,"),
         ("controls: {clean: &here {redact: *here}}", "1:", "A list was expected here.", "Write it as [one, two]."),
         ("a: \x00", "1:1", "This is not YAML", "Correct it."),
         ("[a]", "1:1", "A mapping was expected here.", "Write it as name: value."),
