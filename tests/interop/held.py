@@ -26,8 +26,9 @@ from install import NotInstalled, install
 from offices import DEADLINE_S, Office
 from table import HELD, differs, write
 
-KEPT_OPEN, PROGRESS, AGAIN = "kept open", "with progress", "told to come again"
-STEPS: Final = (KEPT_OPEN, PROGRESS, AGAIN)
+KEPT_OPEN, PROGRESS = "kept open", "with progress"
+AGAIN, LATER = "told to come again", "told after a wait"
+STEPS: Final = (KEPT_OPEN, PROGRESS, AGAIN, LATER)
 REFUSAL: Final = re.compile(r"(ToolError: )?Held by exeat: .+")
 """What the server's answer says, and nothing before it that a protocol error would have; FastMCP raises every
 answer that is an error as its ToolError."""
@@ -108,9 +109,10 @@ ACTS: Final = {
     KEPT_OPEN: Visit.kept_open,
     PROGRESS: Visit.with_progress,
     AGAIN: Visit.told_to_come_again,
+    LATER: Visit.told_to_come_again,
 }
-WAIT_S: Final = {"60": (KEPT_OPEN, PROGRESS), "0": (AGAIN,)}
-"""``hold_wait_s`` → what is tried under it."""
+WAIT_S: Final = {"60": (KEPT_OPEN, PROGRESS), "0": (AGAIN,), "6": (LATER,)}
+"""``hold_wait_s`` → what is tried under it.  After 5 s an answer has begun, so that 6 s end within one."""
 
 
 def promises(office: Office, gateway: Gateway) -> None:
