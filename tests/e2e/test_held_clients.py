@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx2
 import mcp_types as types
 import pytest
+from browsing import Browser
 from gateways import Gateway, agent, running
+from homes import ADA
 from offices import Office
 from requirements import requirement
 
@@ -82,6 +83,20 @@ async def test_the_model_is_told_and_the_same_call_finds_its_approval(
     assert len(office.carried_out()) == 1
 
 
+def visit(office: Office, url: str) -> None:
+    """In browsers: who has not signed in sees nothing of the call; an approver, how it stands."""
+    control = url.partition("/holds/")[0]
+    with Browser(control) as stranger, Browser(control) as ada:
+        page = stranger.get(url)
+        assert "passkey" in page.text and "500" not in page.text and "bob" not in page.text
+        ada.sign_in(office.home, ADA)
+        assert 'id="state">waits<' in ada.get(url).text
+        office.approve(office.asked())
+        assert 'id="state">approved<' in ada.get(url).text
+        gone = ada.get(url.rpartition("/")[0] + "/h-none")
+        assert gone.status_code == 404
+
+
 @requirement("APP-4")
 async def test_a_modern_client_that_opens_pages_is_shown_one(office: Office) -> None:
     pages: list[str] = []
@@ -89,14 +104,7 @@ async def test_a_modern_client_that_opens_pages_is_shown_one(office: Office) -> 
     async def opens(context: Any, params: Any) -> types.ElicitResult:
         assert params.mode == "url" and "approved" in params.message
         pages.append(params.url)
-        async with httpx2.AsyncClient() as browser:
-            page = await browser.get(params.url)
-            assert page.status_code == 200 and ">Waiting<" in page.text
-            assert "<form" not in page.text and "500" not in page.text and "bob" not in page.text
-            await approve(office)
-            assert ">Approved<" in (await browser.get(params.url)).text
-            gone = await browser.get(params.url.rpartition("/")[0] + "/h-none")
-            assert gone.status_code == 404 and "no such call" in gone.text
+        await anyio.to_thread.run_sync(visit, office, params.url)
         return types.ElicitResult(action="accept")
 
     with running(Gateway(office.home.path, hold_wait_s="20", control_port=free())) as gateway:

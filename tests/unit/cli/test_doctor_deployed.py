@@ -2,25 +2,21 @@
 
 import os
 import sys
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import pytest
 from certificates import Authority
 from faulting.database import Database
-from gateways import Gateway, Wire, denied, running, text
+from gateways import Gateway, Wire, running
 from homes import Home
-from offices import Office
 from requirements import requirement
 
 from exeat.app.doctor import place, program, reach, record
 from exeat.app.doctor.check import Finding, Patient, Status
 from exeat.app.doctor.examine import examine
 from exeat.app.settings import Settings, load_settings
-from exeat.identity.vault.model import VaultKey
 
 HEAD = "Filename Type Size Used Priority\n"
 
@@ -197,40 +193,3 @@ def test_a_record_in_the_database_that_was_altered(database: Database, tmp_path:
     assert next(record.ledger(patient)).status is Status.PROBLEM
     found_ = next(place.flush(patient))
     assert found_.status is Status.PROBLEM and "cannot be reached" in found_.says
-
-
-@requirement("APP-4")
-@pytest.mark.long
-def test_holding_on_a_shared_database_needs_a_key_that_somebody_makes(
-    database: Database, tmp_path: Path
-) -> None:
-    """Doctor and gateway say so before the first call is denied for it."""
-    words = "calls that wait for people are denied (approvals_unavailable)"
-    with closing(Office(tmp_path, database.url)) as office:
-        home = office.home.path
-        settings = f'port = 0\nhold_wait_s = 0\ndatabase_url = "{database.url}"\n'
-        (home / "exeat.toml").write_text(settings)
-
-        def pays() -> tuple[dict[str, Any], str]:
-            with running(Gateway(home)) as gateway:
-                answer = office.wire(gateway).call("pay", amount=500, to="bob")
-                assert gateway.stop() == 0
-                return answer, gateway.output
-
-        found = look(home)["approvals"]
-        assert found.status is Status.WARN and "approvals_unavailable" in found.says
-        assert "approved_by_owner" in found.says and "no key in the file" in found.says
-        assert "openssl rand -base64 32" in found.remedy and "vault_key_env" in found.remedy
-        answer, said = pays()
-        assert denied(answer) == "approvals_unavailable"
-        assert said.count(words) == 1 and "vault_key_command" in said
-        (home / "keys" / "vault.key").touch(0o600)
-        (home / "keys" / "vault.key").write_text(VaultKey(os.urandom(32)).text())
-        assert look(home)["approvals"].status is Status.OK
-        answer, said = pays()
-        assert "Held by exeat" in text(answer) and words not in said
-        office.apply('@id("all") permit(principal, action, resource);')
-        (home / "keys" / "vault.key").unlink()
-        assert "asks people" in look(home)["approvals"].says
-        with running(Gateway(home)) as gateway:
-            assert gateway.stop() == 0 and words not in gateway.output
