@@ -26,8 +26,9 @@ DIES = {
     # consumed and reserved; nothing is recorded
     "before the record": (
         "from exeat.gateway.pipeline import Pipeline as P; real=P._record\n"
-        "def _record(self, submission, found):\n"
-        "    die() if found.reserved else real(self, submission, found)\n"
+        "def _record(self, submission, request, decision, used):\n"
+        "    dies = used is not None and used.reserved\n"
+        "    die() if dies else real(self, submission, request, decision, used)\n"
         "P._record=_record\n"
     ),
     # the permit is durable; nothing is sent

@@ -63,9 +63,10 @@ def test_same_recipient_at_most_a_hundred_until_six_five_times(world: World) -> 
     grant = granted(world)
     held_call: Claim = world.claim()
     assert held_call == Granted(frozenset({BY_OWNER}), (grant.id,)), "the held call takes the first"
-    assert uses(world, call(100), call(0), call(Decimal("100.01")), call(-1)) == [
-        True, True, False, False,
-    ]  # fmt: skip
+    asked = (call(100), call(1), call(0), call(Decimal("100.01")), call(-1))
+    assert uses(world, *asked) == [True, True, False, False, False], (
+        "0 is unlimited to many servers"
+    )
     assert uses(world, held({**CALL, "to": "DE99", "amount": 1})) == [False]
     assert uses(world, call(5, run="run-2"), call(6), call(7)) == [True, True, False]
     left = world.approvals.grants.one(grant.id)
