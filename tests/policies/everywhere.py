@@ -23,9 +23,9 @@ POLICY: Final = """
   when { context.session.controls.containsAll([Control::"approved_by_board", Control::"approved_by_audit"]) };
 @id("few") @narrow("limit, path") permit(principal, action == Action::"fs/read", resource)
   when { context.input has limit && context.input.limit <= 10
-      && (context.input.path like "/work/*" || context.input.path == "/work")
+      && (context.input.path like "/projects/*" || context.input.path == "/projects")
       && context.session.controls.containsAny([Control::"clean", Control::"tidy", Control::"redacted_pii"]) };
-@id("never") forbid(principal, action == Action::"fs/read", resource) when { context.input.path == "/work/x" };
+@id("never") forbid(principal, action == Action::"fs/read", resource) when { context.input.path == "/projects/x" };
 """
 CONTROLS: Final = """
 approvers:
@@ -42,8 +42,8 @@ budgets:
 """
 CALLS: Final[list[tuple[str, dict[str, Any]]]] = [
     *(("bank/transfer", {"amount": Decimal(n), "to": "x@example.com"}) for n in ("5", "50", "500", "-1")),
-    *(("fs/read", {"path": path, "limit": 99}) for path in ("/", "/work", "/work/x", "/etc", "../x")),
-    ("fs/read", {"path": "/work/y", "limit": 3}),
+    *(("fs/read", {"path": path, "limit": 99}) for path in ("/", "/projects", "/projects/x", "/etc", "../x")),
+    ("fs/read", {"path": "/projects/y", "limit": 3}),
     ("bank/balance", {}),
 ]  # fmt: skip
 

@@ -34,13 +34,22 @@ ORDERS = {
     "path": Order.BELOW, "limit": Order.LESS, "share": Order.LESS, "hosts": Order.SUBSET,
     "dry": Order.FLAG,
 }  # fmt: skip
-PATHS = ("/", "/work", "/work/a", "/work/a/b", "/worker", "/etc", "work", "/work/../etc")
+PATHS = (
+    "/",
+    "/projects",
+    "/projects/a",
+    "/projects/a/b",
+    "/projects-old",
+    "/etc",
+    "work",
+    "/projects/../etc",
+)
 HOSTS = ("a.example", "b.example", "c.example")
 CONDITIONS = (
     "context.input has limit && context.input.limit <= 10",
     "context.input has limit && 5 > context.input.limit",
     'context.input has share && context.input.share.lessThan(decimal("0.5"))',
-    'context.input has path && (context.input.path like "/work/*" || context.input.path == "/work")',
+    'context.input has path && (context.input.path like "/projects/*" || context.input.path == "/projects")',
     'context.input has hosts && ["a.example", "b.example"].containsAll(context.input.hosts)',
     "context.input has dry && context.input.dry",
     "context.input has other && context.input.other < 3",

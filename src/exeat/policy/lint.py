@@ -110,7 +110,7 @@ def _narrows(policy: Policy, value: str) -> Iterator[Problem]:
         if name not in bounded:
             yield (
                 f'@narrow("{value}") names {name or "no argument"}, which the condition does not bound.',
-                'Compare it with a limit: <= 50, like "/work/*", or ["a", "b"].containsAll(…).',
+                'Compare it with a limit: <= 50, like "/projects/*", or ["a", "b"].containsAll(…).',
                 "narrow",
             )
 

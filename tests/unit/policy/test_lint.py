@@ -129,7 +129,7 @@ permit(principal in Group::"payments", {READ}, resource)
 @id("two hints") @narrow("limit, path")
 permit(principal, {READ}, resource)
   when {{ context.input has limit && context.input.limit <= 10
-       && (context.path.path.canonical like "/work/*" || context.path.path.canonical == "/work") }};
+       && (context.path.path.canonical like "/projects/*" || context.path.path.canonical == "/projects") }};
 """
     assert problems(world, text) == []
 

@@ -240,12 +240,12 @@ def test_without_every_one_of_these_it_is_not_narrowed(why: str) -> None:
 def test_a_path_narrows_downwards_only() -> None:
     policy = (
         '@id("work") @narrow("path") permit(principal, action == Action::"fs/read", resource) when'
-        ' { context.input.path like "/work/*" || context.input.path == "/work" };'
+        ' { context.input.path like "/projects/*" || context.input.path == "/projects" };'
     )
     found = world(policy, path=Order.BELOW)
     above = found.decide(READ, {"path": "/"})
-    assert above.permitted and above.narrowed == {"path": "/work"}
-    for beside in ("/etc", "/worker", "/etc/passwd", "work"):
+    assert above.permitted and above.narrowed == {"path": "/projects"}
+    for beside in ("/etc", "/projects-old", "/etc/passwd", "projects"):
         assert found.decide(READ, {"path": beside}).verdict is Verdict.DENY
 
 
