@@ -1,15 +1,18 @@
 """Approvals and budgets across kills, a database that is gone, and two gateways (APP-4, APP-8, APP-11)."""
 
 import base64
+import contextlib
+import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from faulting.database import Database
-from gateways import Gateway, Server, Wire, decisions, denied, environ, running, verified
+from gateways import Gateway, Server, Wire, decisions, denied, environ, running, text, verified
 from offices import DEADLINE_S, VAULT_KEY, Office
 from requirements import requirement
 
@@ -194,3 +197,28 @@ def test_two_gateways_use_one_approval_once_and_share_a_budget_exactly(
     said = [word for words in together(*(lambda w=w: notes(w) for w in many)) for word in words]
     assert said.count("") == 7 and said.count("budget_exhausted") == 13
     assert sum(each["tool"] == "note" for each in office.carried_out()) == 7
+
+
+@requirement("APP-4", "APP-8", "GW-1")
+def test_a_locked_database_denies_and_names_what_cannot_be_read(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    with running(Gateway(office.home.path, hold_wait_s="0")) as office.gateway:
+        wire = office.wire()
+        assert denied(pays(wire)) == "approval_required"
+        office.approve(office.asked())
+        lock = sqlite3.connect(office.home.path / "state.db", isolation_level=None)
+        with contextlib.closing(lock):
+            lock.execute("BEGIN EXCLUSIVE")
+            counted = wire.call("note", text="x")
+            assert denied(counted) in ("budgets_unavailable", "state_stale"), counted
+            assert "again shortly" in text(counted)
+            assert denied(pays(wire)) in ("approvals_unavailable", "state_stale")
+            assert office.carried_out() == []
+            lock.execute("ROLLBACK")
+        end = time.monotonic() + DEADLINE_S
+        while denied(pays(wire)):
+            assert time.monotonic() < end, "it never went on"
+        assert len(office.carried_out()) == 1
+        office.gateway.stop()
+    assert verified(office.home.path).sound
+    office.close()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exeat.core.decision import Decision, Reason
 from exeat.core.errors import ExeatError, Invalid
-from exeat.core.obligations import on_result
 from exeat.core.request import AccessRequest
 from exeat.core.strictjson import MalformedJson, parse
 from exeat.core.upstream_auth import ConsentNeeded
@@ -204,8 +203,8 @@ class Call:
         """False if nothing left."""
         self.filter = filter_for(enforced)
         if self.filter is not None:
-            asked = on_result(enforced.decision.obligations)
-            self._front.afterwards.redacted(self.route.principal, self.route.server.id, asked)
+            server = self.route.server.id
+            self._front.afterwards.redacted(self.route.principal, server, self.filter.on)
         if self.turn is not None:
             self._handle = self.turn.handle
             if (

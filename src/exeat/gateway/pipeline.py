@@ -256,7 +256,7 @@ class Pipeline:
         return self._decide(self.state.view, request)
 
     def _again(self, enforced: Enforced, cause: str) -> Enforced:
-        """Step 4: what was suspended or forbidden while the record was written must not leave."""
+        """Step 5: what was suspended or forbidden while the record was written must not leave."""
         if enforced.decision.verdict is not Verdict.PERMIT:
             return enforced
         request = self.refreshed(enforced.request)

@@ -42,7 +42,7 @@ class ResultFilter:
         method: str = "tools/call",
         size_max: int = SEARCHED_MAX_BYTES,
     ) -> None:
-        self._on = on_result
+        self.on = on_result
         self._schema = schema
         self._decision = decision
         self._method = method
@@ -113,7 +113,7 @@ class ResultFilter:
         except (Unsearchable, schemas.Unfit) as why:
             raise Withheld(str(why)) from None
         except caps.TooLarge:
-            raise Withheld(f"it cannot be cut to {self._on.bytes:,} bytes") from None
+            raise Withheld(f"it cannot be cut to {self.on.bytes:,} bytes") from None
         except RecursionError:
             raise Withheld("it is nested too deeply") from None
         except Exception as broken:  # noqa: BLE001 - POL-9: whatever went wrong, nothing passes
@@ -121,10 +121,10 @@ class ResultFilter:
 
     @property
     def _searches(self) -> bool:
-        return bool(self._on.detectors)
+        return bool(self.on.detectors)
 
     def _finder(self) -> Finder:
-        return finder(self._on.detectors)
+        return finder(self.on.detectors)
 
     def _read(self, raw: bytes) -> dict[str, Any]:
         value = parse(raw)
@@ -135,7 +135,7 @@ class ResultFilter:
     def _result(self, raw: bytes) -> bytes:
         value = self._read(raw)
         structured = value.pop(_STRUCTURED, _MISSING)
-        rows = self._on.rows
+        rows = self.on.rows
         cut = 0
         check = self._check(structured)
         passed = rows
@@ -150,9 +150,9 @@ class ResultFilter:
             kept, less = caps.cap_blocks(value, rows)
             passed, cut = max(passed, kept), max(cut, less)
         less = 0
-        if self._on.bytes:
+        if self.on.bytes:
             fits = check.is_valid if check is not None else _anything
-            less = caps.cap_bytes(value, self._on.bytes, self._finder(), fits)
+            less = caps.cap_bytes(value, self.on.bytes, self._finder(), fits)
         self._counted(rows=cut, size=less)
         self.summary.passed = passed
         return encode(self._noted(value))
@@ -212,11 +212,11 @@ class ResultFilter:
         keys = ("progressToken",) if method == _PROGRESS else ()
         kept = {key: value.pop(key) for key in keys if key in value}
         data = value.get("data")
-        if self._on.rows:
-            value = caps.cap_rows(value, self._on.rows)[0]
+        if self.on.rows:
+            value = caps.cap_rows(value, self.on.rows)[0]
         new = self._plain(value, data)
         out = encode({**kept, **new})
-        if self._on.bytes and len(out) > self._on.bytes:
+        if self.on.bytes and len(out) > self.on.bytes:
             raise Withheld("it is too large")
         return out
 
@@ -226,17 +226,17 @@ class ResultFilter:
         if type(code) is not int or not isinstance(message, str):
             raise Withheld("it is not an error of JSON-RPC")
         data = value.get("data")
-        if self._on.rows:
-            data, self.summary.passed, _ = caps.cap_rows(data, self._on.rows)
+        if self.on.rows:
+            data, self.summary.passed, _ = caps.cap_rows(data, self.on.rows)
         new = self._plain({"code": code, "message": message, "data": data}, data)
         code, message, data = new["code"], new["message"], new["data"]
         if self.summary.removed:
             message = f"{message} ({told(self.summary, self._decision).rstrip('.')})"
         body = error_body(code, message, data)
-        if self._on.bytes and len(body) > self._on.bytes:
+        if self.on.bytes and len(body) > self.on.bytes:
             body = error_body(code, message)
-        if self._on.bytes and len(body) > self._on.bytes:
-            raise Withheld(f"it is larger than {self._on.bytes:,} bytes")
+        if self.on.bytes and len(body) > self.on.bytes:
+            raise Withheld(f"it is larger than {self.on.bytes:,} bytes")
         return body
 
     def _plain(self, value: dict[str, Any], data: Any) -> dict[str, Any]:
